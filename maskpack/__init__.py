@@ -1,0 +1,1 @@
+"""One frozen vision backbone, many tasks, each a small file of masks."""
