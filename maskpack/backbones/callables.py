@@ -1,0 +1,111 @@
+"""Your own network: `module:function`, a callable without arguments that returns an nn.Module."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+
+from maskpack.backbones.base import Backbone, find_head, make_backbone, seeded
+from maskpack.backbones.weights import fit_weights, read_weights
+from maskpack.errors import BackboneError, UnknownName
+from maskpack.preprocess import Preprocess
+
+
+def build(name: str, weights: Path | str | None, seed: int, head: str | None) -> Backbone:
+    """Call `module:function` and take what it returns, or give that the weights of a file.
+
+    Without weights asked for, the network is what the callable makes of random numbers seeded
+    with 0, so that the name alone opens the same one again; "none" takes `seed` instead.
+    """
+    module_name, _, attribute = name.partition(":")
+    with _current_folder():
+        function = _find(module_name, attribute)
+        with seeded(seed if weights == "none" else 0):
+            network = _call(name, function)
+    preprocess = _preprocess(name, function)
+    if weights == "none":
+        name = f"{name}/none#{seed}"
+    elif isinstance(weights, Path):
+        fit_weights(network, read_weights(weights), head or find_head(network), str(weights))
+    return make_backbone(name, network, preprocess, head)
+
+
+@contextmanager
+def _current_folder() -> Iterator[None]:
+    """Modules of the folder the user stands in, as `python -m` finds them."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+
+
+def _find(module_name: str, attribute: str) -> Callable[[], object]:
+    where = f"backbone '{module_name}:{attribute}'"
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module can raise anything while it is imported
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and f"{module_name}.".startswith(f"{absent}."):
+            raise BackboneError(
+                f"{where}: no module {absent!r} in the current folder or installed"
+            ) from error
+        raise BackboneError(f"{where}: importing {module_name} {_raised(error)}") from error
+    found: object = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = [key for key in vars(module) if not key.startswith("_")]
+            own = [key for key in public if callable(getattr(module, key))]
+            raise UnknownName(f"function of {module_name}", attribute, own)
+        found = getattr(found, part)
+    if not callable(found):
+        raise BackboneError(
+            f"{where}: {attribute} is a {type(found).__name__}, and a function that returns an "
+            f"nn.Module is expected"
+        )
+    return found
+
+
+def _call(name: str, function: Callable[[], object]) -> nn.Module:
+    try:
+        network = function()
+    except Exception as error:  # and so can the function
+        raise BackboneError(
+            f"backbone {name!r}: calling it without arguments {_raised(error)}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise BackboneError(
+            f"backbone {name!r}: returned a {type(network).__name__}, and an nn.Module is expected"
+        )
+    return network
+
+
+def _preprocess(name: str, function: object) -> Preprocess:
+    """The callable's attribute `preprocess` (a Preprocess, or its fields), ImageNet's without."""
+    wanted = getattr(function, "preprocess", None)
+    if wanted is None:
+        return Preprocess()
+    if isinstance(wanted, Preprocess):
+        return wanted
+    if isinstance(wanted, Mapping):
+        try:
+            return Preprocess(**wanted)
+        except TypeError as error:
+            raise BackboneError(f"backbone {name!r}: its preprocess {_raised(error)}") from error
+    raise BackboneError(
+        f"backbone {name!r}: its preprocess is a {type(wanted).__name__}, and a Preprocess or a "
+        f"dict of its fields is expected"
+    )
+
+
+def _raised(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"raised {type(error).__name__}" + (f": {lines[0]}" if lines else "")
