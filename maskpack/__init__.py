@@ -1,1 +1,58 @@
-"""One frozen vision backbone, many tasks, each a small file of masks."""
+"""One frozen vision backbone, many tasks, each a small file of masks.
+
+model = maskpack.load("zoo.safetensors", task="birds")   # a plain nn.Module
+maskpack.switch(model, "zoo.safetensors", "flowers")     # another task, in place
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maskpack.api import attach, fit, load, pack, read, switch
+    from maskpack.backbones import from_module
+    from maskpack.errors import MaskpackError
+    from maskpack.packfile import Pack, PackedTask
+    from maskpack.resolve import open_backbone
+
+_HOMES = {  # public name -> module, imported on first use: torch costs seconds
+    "MaskpackError": "errors",
+    "Pack": "packfile",
+    "PackedTask": "packfile",
+    "attach": "api",
+    "fit": "api",
+    "from_module": "backbones",
+    "load": "api",
+    "open_backbone": "resolve",
+    "pack": "api",
+    "read": "api",
+    "switch": "api",
+}
+__all__ = [
+    "MaskpackError",
+    "Pack",
+    "PackedTask",
+    "attach",
+    "fit",
+    "from_module",
+    "load",
+    "open_backbone",
+    "pack",
+    "read",
+    "switch",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'maskpack' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"maskpack.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

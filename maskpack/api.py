@@ -1,0 +1,185 @@
+"""The commands' twins for Python, re-exported by `maskpack`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from maskpack import methods, packfile
+from maskpack.backbones import from_module
+from maskpack.backbones.base import Backbone
+from maskpack.learn import Options, learn, open_session
+from maskpack.masking import MaskedNetwork
+from maskpack.network import task_network
+from maskpack.packfile import Pack, PackedTask
+from maskpack.packing import apply_task, check_fits, info_of, pack_task, unpack_task
+from maskpack.resolve import merge, open_backbone, open_base, open_pack, renamed
+from maskpack.runs import Run
+
+if TYPE_CHECKING:
+    from maskpack.train import EpochDone, Progress
+
+_bases: weakref.WeakKeyDictionary[nn.Module, Backbone] = weakref.WeakKeyDictionary()
+
+
+def read(path: str | Path) -> Pack:
+    """Read a pack, or a run's folder as a pack of one task.
+
+    Masks come as bitarrays over the file's bytes: `read("zoo.safetensors").task("birds").masks`.
+
+    Raises:
+        PackFormatError: not a pack, or damaged.
+    """
+    return open_pack(path)
+
+
+def load(
+    path: str | Path | Pack,
+    task: str | None = None,
+    *,
+    backbone: Backbone | nn.Module | str | None = None,
+) -> nn.Module:
+    """One task's network: a plain nn.Module in eval mode, with nothing of maskpack in it.
+
+    `backbone` is needed only where the pack's own name for it cannot be opened here: a module of
+    yours, an opened backbone, or another name. A module is copied, not changed. Without `task`
+    the pack must hold one task.
+
+    Raises:
+        UnknownName: no such task.
+        BackboneError: the backbone cannot be had, or is not the one the masks were trained on.
+        PackFormatError: the file is damaged.
+    """
+    pack = path if isinstance(path, Pack) else open_pack(path)
+    packed = pack.task(task)
+    base = _base(pack, packed, backbone)
+    network = unpack_task(packed, base)
+    _bases[network] = base
+    return network
+
+
+def switch(
+    model: nn.Module,
+    pack: str | Path | Pack,
+    task: str,
+    *,
+    backbone: Backbone | nn.Module | str | None = None,
+) -> nn.Module:
+    """Make a network that came from `load` compute another task, in place; returns it.
+
+    Every weight is built anew from the pristine backbone, so nothing drifts however often tasks
+    are switched.
+
+    Raises:
+        UnknownName, BackboneError, PackFormatError: as `load`; the model is then unchanged.
+    """
+    opened = pack if isinstance(pack, Pack) else open_pack(pack)
+    packed = opened.task(task)
+    if backbone is None and model in _bases:
+        base = _bases[model]
+        if "weights" not in packed.streams:
+            check_fits(opened.backbone, base, opened.path)
+    else:
+        base = _base(opened, packed, backbone)
+        _bases[model] = base
+    return apply_task(model, packed, base)
+
+
+def attach(
+    backbone: Backbone | nn.Module | str,
+    outputs: int,
+    method: str = "piggyback",
+    *,
+    norms: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+    **options: Any,
+) -> MaskedNetwork:
+    """Masks on a copy of a backbone, with a new head of `outputs` units, to train in a loop of
+    your own: `MaskedNetwork` is an nn.Module, and only what the task owns requires a gradient.
+
+    `options` are the method's, e.g. `threshold=0.01`.
+
+    Raises:
+        UnknownName: no such method or option.
+        OptionError: a value does not fit, or nothing is masked.
+    """
+    made = methods.make(method, options)
+    base = _open(backbone)
+    network = task_network(
+        base, made, outputs, norms=norms, include=include, exclude=exclude, seed=seed
+    )
+    _bases[network] = base
+    return network
+
+
+def fit(
+    backbone: Backbone | nn.Module | str,
+    task: str,
+    method: str = "piggyback",
+    *,
+    output: str | Path,
+    resume: bool = False,
+    watch: Callable[[Progress | EpochDone], None] = lambda event: None,
+    options: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Run:
+    """Learn one task's masks into a run's folder, as `maskpack train-mask` does.
+
+    `options` are the method's (`--set`); `more` are fields of `maskpack.learn.Options`, e.g.
+    `data="birds/"`, `recipe={"epochs": 10, "lr": 3e-4}`, `preprocess={"img_size": 96}`.
+
+    Raises:
+        MaskpackError: something is wrong with the names, the data or the folder.
+    """
+    opened = None if isinstance(backbone, str) else _open(backbone)
+    name = backbone if isinstance(backbone, str) else opened.name if opened else ""
+    session = open_session(Options(name, task, method, options or {}, **more), opened)
+    return learn(session, output, resume=resume, watch=watch)
+
+
+def pack(
+    tasks: Mapping[str, MaskedNetwork | Run | str | Path],
+    path: str | Path,
+    *,
+    info: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Pack:
+    """Write trained networks, runs and packs, by task name, as one file, and return it.
+
+    Raises:
+        MaskpackError: two backbones, or the file cannot be written.
+    """
+    packs = []
+    for name, source in tasks.items():
+        if isinstance(source, MaskedNetwork):
+            base = _bases[source]
+            packed = pack_task(source, name, (info or {}).get(name, {}))
+            packs.append(Pack(info_of(base), {name: packed}))
+        else:
+            opened = open_pack(source.path if isinstance(source, Run) else source)
+            packs.append(renamed(opened, name))
+    packfile.write(path, merge(packs))
+    return packfile.read(path)
+
+
+def _open(backbone: Backbone | nn.Module | str) -> Backbone:
+    if isinstance(backbone, str):
+        return open_backbone(backbone)
+    return from_module(backbone) if isinstance(backbone, nn.Module) else backbone
+
+
+def _base(pack: Pack, task: PackedTask, given: Backbone | nn.Module | str | None) -> Backbone:
+    if given is None:
+        return open_base(pack, task)
+    if isinstance(given, nn.Module):
+        base = from_module(given, pack.backbone.name, pack.backbone.head)
+    else:
+        base = _open(given)
+    if "weights" not in task.streams:
+        check_fits(pack.backbone, base, pack.path)
+    return base

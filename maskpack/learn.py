@@ -1,0 +1,382 @@
+"""One task from options to result: open, train, keep, score."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from maskpack import bits, methods
+from maskpack.backbones import RUN_PREFIX
+from maskpack.errors import OptionError, RunError, UnknownName
+from maskpack.evaluate import evaluate
+from maskpack.methods.base import Recipe, steps_to_flip
+from maskpack.network import task_network
+from maskpack.packing import info_of, unpack_task
+from maskpack.preprocess import Augment, Preprocess
+from maskpack.resolve import open_backbone, pack_run
+from maskpack.runs import Run, State
+from maskpack.tasks import Subset, carve_validation, open_task
+from maskpack.train import (
+    OPTIMIZERS,
+    SCHEDULES,
+    SELECTIONS,
+    EpochDone,
+    Progress,
+    Stopped,
+    Trainer,
+    learnt_tensors,
+    lr_factor,
+)
+
+if TYPE_CHECKING:
+    from maskpack.backbones.base import Backbone
+    from maskpack.masking import MaskedNetwork
+    from maskpack.tasks.base import LabelledImages, Task
+
+# what may differ between a run and its continuation without changing a number
+FREE = ("workers", "data", "download", "device")
+SPLIT_SEED = 0  # the carved validation split is the task's, not the run's: seeds stay comparable
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that decides a run. None means: what the method's paper, or the task, does."""
+
+    backbone: str
+    task: str
+    method: str = "piggyback"
+    set: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    weights: str | None = None
+    head: str | None = None
+    data: str | None = None
+    download: bool = False
+    norms: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # fields of Recipe
+    preprocess: Mapping[str, Any] = field(default_factory=dict)  # fields of Preprocess
+    augment: Mapping[str, Any] = field(default_factory=dict)  # fields of Augment
+    no_aug: bool = False
+    select: str = "val"
+    val_fraction: float = 0.1
+    seed: int = 0
+    amp: bool = False
+    workers: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Session:
+    """Options opened: everything `learn` needs, and nothing trained yet."""
+
+    options: Options
+    backbone: Backbone
+    task: Task
+    network: MaskedNetwork
+    recipe: Recipe
+    preprocess: Preprocess
+    augment: Augment
+
+    def resolved(self) -> dict[str, Any]:
+        """Every option with its value, as options.json keeps them."""
+        values = dataclasses.asdict(self.options)
+        values["name"] = self.options.name or self.options.task
+        values["backbone"] = self.backbone.name
+        values["fingerprint"] = self.backbone.fingerprint
+        values["set"] = methods.options_of(self.network.method)
+        values["norms"] = self.network.norms
+        values["recipe"] = dataclasses.asdict(self.recipe)
+        values["preprocess"] = dataclasses.asdict(self.preprocess)
+        values["augment"] = dataclasses.asdict(self.augment)
+        return as_json(values)
+
+    def info(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What a pack's header says of how the task was learnt."""
+        options = self.options
+        return as_json(
+            {
+                "task": self.task.describe(),
+                "data": options.data,
+                "preprocess": dataclasses.asdict(self.preprocess),
+                "augment": dataclasses.asdict(self.augment),
+                "recipe": dataclasses.asdict(self.recipe),
+                "select": options.select,
+                "seed": options.seed,
+                "best": dict(row),
+            }
+        )
+
+    def best_state(self, row: Mapping[str, Any]) -> State:
+        """What best.safetensors keeps: enough to pack without the backbone."""
+        meta = {
+            "name": self.options.name or self.options.task,
+            "method": self.options.method,
+            "options": methods.options_of(self.network.method),
+            "norms": self.network.norms,
+            "layers": list(self.network.layers),
+            "backbone": vars(info_of(self.backbone)),
+            "info": self.info(row),
+        }
+        return State(learnt_tensors(self.network), as_json(meta))
+
+
+def as_json(value: Any) -> Any:
+    """Tuples to lists and so on, so that a value equals itself read back."""
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    return value
+
+
+def open_session(options: Options, backbone: Backbone | None = None) -> Session:
+    """Open what the options name and check that they fit together.
+
+    Raises:
+        MaskpackError: a name, a value or a file is wrong; nothing has been written.
+    """
+    method = methods.make(options.method, options.set)
+    recipe = replaced(method.recipe, options.recipe, "training option")
+    check_recipe(recipe)
+    if options.select not in SELECTIONS:
+        raise OptionError(f"--select {options.select!r}: expected one of {', '.join(SELECTIONS)}")
+    task = open_task(options.task, options.data, options.download)
+    if backbone is None:
+        weights = options.weights
+        if options.method == "scratch" and not options.backbone.startswith(RUN_PREFIX):
+            weights = weights or "none"
+        backbone = open_backbone(
+            options.backbone, weights=weights, seed=options.seed, head=options.head
+        )
+    preprocess = replaced(backbone.preprocess, options.preprocess, "preprocessing option")
+    if preprocess.img_size < 8:
+        raise OptionError(f"--img-size {preprocess.img_size}: expected at least 8")
+    augment = replaced(task.augment, options.augment, "augmentation option")
+    if options.no_aug:
+        augment = Augment("resize", hflip=0.0)
+    network = task_network(
+        dataclasses.replace(backbone, preprocess=preprocess),
+        method,
+        task.outputs(),
+        norms=options.norms,
+        include=options.include,
+        exclude=options.exclude,
+        seed=options.seed,
+    )
+    return Session(options, backbone, task, network, recipe, preprocess, augment)
+
+
+def learn(
+    session: Session,
+    path: Path | str,
+    *,
+    resume: bool = False,
+    watch: Callable[[Progress | EpochDone], None] = lambda event: None,
+    tick: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """Train a session into a run's folder and score its best epoch on the test split.
+
+    `watch` sees every step and epoch, `tick` is called between steps and may raise Stopped,
+    `say` takes lines worth reading. A finished run is left as it is.
+
+    Raises:
+        RunError: the folder is taken, or was started with other options.
+        TrainingError: the loss is not a number.
+        Stopped: what `tick` raised; the state was saved first.
+    """
+    run = Run(path)
+    if run.exists() and not resume:
+        raise RunError(f"{path} exists; --resume continues it, -o OTHER starts another run")
+    with run.locked():
+        options = session.resolved()
+        if run.exists():
+            run.check_same(options, besides=FREE)
+            if run.result is not None:
+                say(f"{path} is finished already")
+                return run
+        else:
+            run.start(options)
+        trainer = make_trainer(session)
+        for line in advice(session, trainer):
+            say(line)
+        last = run.load_last()
+        if last is not None:
+            trainer.restore(last)
+            say(f"continuing {path} at epoch {trainer.epoch + 1}, step {trainer.step + 1}")
+        run.write_metrics(trainer.history)
+        try:
+            for event in trainer.run(tick):
+                if isinstance(event, EpochDone):
+                    # best before last: a kill between the two repeats this epoch, no more
+                    if event.is_best:
+                        run.save_best(session.best_state(event.row))
+                    run.save_last(trainer.state())
+                    run.write_metrics(trainer.history)
+                    run.add_timing({"epoch": event.row["epoch"], "seconds": event.seconds})
+                watch(event)
+        except Stopped:
+            run.save_last(trainer.state())
+            raise
+        for line in verdict(session, run):
+            say(line)
+        run.write_result({"test": score_test(session, run), "best": trainer.best})
+    return run
+
+
+def make_trainer(session: Session) -> Trainer:
+    """The trainer of a session, at its start."""
+    train, val = training_splits(session.task, session.options)
+    return Trainer(
+        session.network,
+        session.task,
+        train,
+        val,
+        session.recipe,
+        session.preprocess,
+        session.augment,
+        select=session.options.select,
+        seed=session.options.seed,
+        workers=session.options.workers,
+        device=pick_device(session.options.device),
+        amp=session.options.amp,
+    )
+
+
+def training_splits(task: Task, options: Options) -> tuple[LabelledImages, LabelledImages]:
+    """The pictures to train on and those that choose the best epoch."""
+    train = task.dataset("train")
+    if options.select == "test":
+        return train, task.dataset("test")
+    if "val" in task.splits():
+        return train, task.dataset("val")
+    kept, held = carve_validation(train.labels, options.val_fraction, SPLIT_SEED)
+    if not held:
+        raise OptionError(
+            f"--val-fraction {options.val_fraction}: no picture is left for validation; "
+            "raise it, or use --select test as the papers do"
+        )
+    return Subset(train, kept), Subset(train, held)
+
+
+def score_test(session: Session, run: Run) -> dict[str, Any]:
+    """Score on the test split of what will be packed, rebuilt from its bits."""
+    if "test" not in session.task.splits():
+        return {}
+    network = unpack_task(pack_run(run).task(), session.backbone)
+    score = evaluate(
+        network,
+        session.task,
+        session.task.dataset("test"),
+        session.preprocess,
+        session.augment,
+        workers=session.options.workers,
+        device=pick_device(session.options.device),
+        amp=session.options.amp,
+    )
+    metric = session.task.metric
+    return {metric: score.value, "loss": score.loss, "count": score.count}
+
+
+def advice(session: Session, trainer: Trainer) -> list[str]:
+    """How many steps a bit needs to flip, and a warning where fewer are planned."""
+    network, recipe = session.network, session.recipe
+    if not network.layers or recipe.opt not in ("adam", "adamw"):
+        return []  # only Adam moves a score by about lr a step, whatever its gradient
+    method = network.method
+    distance = min(method.distance_to_flip(network.layer_params(name)) for name in network.layers)
+    if not math.isfinite(distance) or recipe.lr <= 0:
+        return []
+    needed = steps_to_flip(distance, recipe.lr)
+    planned = trainer.steps * recipe.epochs
+    lines = [f"a mask bit can flip after {needed} optimiser steps; {planned} are planned"]
+    reach = sum(lr_factor(recipe, epoch + 0.5) for epoch in range(recipe.epochs))
+    if reach * trainer.steps * recipe.lr <= distance:
+        lines.append(
+            "warning: with this schedule no bit can flip; train longer or raise --lr "
+            f"(the nearest score is {distance:.3g} from its threshold, lr is {recipe.lr:g})"
+        )
+    return lines
+
+
+def verdict(session: Session, run: Run) -> list[str]:
+    """Layers whose best mask says nothing: all ones or all zeros."""
+    task = pack_run(run).task()
+    if "mask" not in task.streams:
+        return []
+    full: list[str] = []
+    empty: list[str] = []
+    for name, shape, values in task.rows("mask"):
+        ones = bits.count_ones(values)
+        if ones == math.prod(shape):
+            full.append(name)
+        elif ones == 0:
+            empty.append(name)
+    total = len(task.streams["mask"].table)
+    return [
+        f"warning: the mask is all {what} in {len(names)} of {total} layers: {_some(names)}"
+        for names, what in ((full, "ones"), (empty, "zeros"))
+        if names
+    ]
+
+
+def pick_device(name: str) -> torch.device:
+    """auto, cpu, cuda, cuda:1, mps -> a device that is there.
+
+    Raises:
+        OptionError: it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise OptionError(f"--device {name!r}: expected auto, cpu, cuda or mps") from None
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        found = ", ".join(kind for kind, present in there.items() if present)
+        raise OptionError(f"--device {name!r} is not on this machine; found: {found}")
+    return device
+
+
+def replaced(value: Any, changes: Mapping[str, Any], what: str) -> Any:
+    """A frozen dataclass with some fields changed; UnknownName for a field it has not."""
+    names = [field.name for field in dataclasses.fields(value)]
+    for key in changes:
+        if key not in names:
+            raise UnknownName(what, key, names)
+    return dataclasses.replace(value, **changes)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise OptionError for a value no training can have."""
+    for name in ("epochs", "batch_size", "decay_epochs"):
+        if getattr(recipe, name) < 1:
+            option = name.replace("_", "-")
+            raise OptionError(f"--{option} {getattr(recipe, name)}: expected 1 or more")
+    for name in ("lr", "head_lr", "momentum", "weight_decay", "warmup_epochs", "min_lr"):
+        value = getattr(recipe, name)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            option = name.replace("_", "-")
+            raise OptionError(f"--{option} {value}: expected 0 or more")
+    for opt in (recipe.opt, recipe.head_opt):
+        if opt is not None and opt not in OPTIMIZERS:
+            raise OptionError(f"--opt {opt!r}: expected one of {', '.join(OPTIMIZERS)}")
+    if recipe.sched not in SCHEDULES:
+        raise OptionError(f"--sched {recipe.sched!r}: expected one of {', '.join(SCHEDULES)}")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -1,0 +1,161 @@
+"""Put masks on a network, read them off, bake them in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from maskpack.errors import UnknownName
+from maskpack.layers import Layer, norm_layers, norm_tensors
+from maskpack.methods.base import Method
+
+NORM_MODES = ("frozen", "stats", "task")
+
+
+class MaskedNetwork(nn.Module):
+    """A network that computes with effective weights, functions of its frozen ones.
+
+    `network` is never changed by a mask: every forward pass hands it the effective weights in
+    place of its own (torch.func.functional_call), which reaches bare parameters and shared
+    weights as well. Only what the task owns requires a gradient: scores and coefficients, the
+    head, with norms="task" the norms, with fine-tuning everything.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        head: str,
+        method: Method,
+        layers: Mapping[str, Layer],
+        norms: str = "frozen",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if norms not in NORM_MODES:
+            raise UnknownName("norms mode", norms, NORM_MODES)
+        self.network = network
+        self.head = head
+        self.method = method
+        self.layers = dict(layers) if method.masks else {}
+        self.norms = norms
+        self._norm_layers = list(norm_layers(network, head).values())
+        generator = torch.Generator().manual_seed(seed)
+        self.params = nn.ModuleDict()  # a ModuleDict key may hold any character but the dot
+        named = dict(network.named_parameters())
+        for name, layer in self.layers.items():
+            weight = named[name].detach()
+            values = method.init_params(weight.cpu(), layer, generator)
+            self.params[name.replace(".", "/")] = nn.ParameterDict(
+                {key: nn.Parameter(value.to(weight.device)) for key, value in values.items()}
+            )
+        self._set_gradients()
+        self.train()
+
+    def layer_params(self, layer: str) -> dict[str, Tensor]:
+        """Trainables of one weight, by name."""
+        values: Any = self.params[layer.replace(".", "/")]
+        return dict(values.items())
+
+    def masks(self, training: bool = False) -> dict[str, dict[str, Tensor]]:
+        """What a pack would keep, by layer and field."""
+        return {name: self.method.mask(self.layer_params(name), training) for name in self.layers}
+
+    def effective_weights(self) -> dict[str, Tensor]:
+        """The weights the network computes with in place of its own, by parameter name."""
+        named = dict(self.network.named_parameters())
+        masks = self.masks(self.training)
+        return {
+            name: self.method.effective_weight(named[name], mask) for name, mask in masks.items()
+        }
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        if not self.layers:
+            return self.network(*inputs, **kwargs)
+        return functional_call(self.network, self.effective_weights(), inputs, kwargs)
+
+    def train(self, mode: bool = True) -> MaskedNetwork:
+        super().train(mode)
+        if self.norms == "frozen":
+            for norm in self._norm_layers:  # or their running statistics would drift
+                norm.eval()
+        return self
+
+    def own_tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The task's tensors that are no masks: by role (head, norms, weights) and state name."""
+        state = self.network.state_dict(keep_vars=True)
+        head = {name: t for name, t in state.items() if name.startswith(f"{self.head}.")}
+        norms = norm_tensors(self.network, self.head)
+        roles = {"head": head, "norms": norms if self.norms != "frozen" else {}}
+        if self.method.trains_weights:
+            rest = state.keys() - head.keys() - norms.keys()
+            roles["weights"] = {
+                name: tensor
+                for name, tensor in state.items()
+                if name in rest and tensor.is_floating_point()
+            }
+        return {role: _without(tensors, self.layers) for role, tensors in roles.items() if tensors}
+
+    @torch.no_grad()
+    def baked(self) -> nn.Module:
+        """A plain copy of the network with the effective weights as its own, in eval mode."""
+        was_training = self.training
+        self.eval()
+        plain = copy.deepcopy(self.network)
+        set_weights(plain, self.effective_weights())
+        self.train(was_training)
+        return plain.eval().requires_grad_(False)
+
+    def share_of_ones(self) -> dict[str, float]:
+        """Share of mask bits that are 1, by layer."""
+        with torch.no_grad():
+            return {
+                name: float(mask["mask"].float().mean()) if mask["mask"].numel() else 1.0
+                for name, mask in self.masks().items()
+            }
+
+    def _set_gradients(self) -> None:
+        self.network.requires_grad_(self.method.trains_weights)
+        trained = self.norms == "task"
+        for norm in self._norm_layers:
+            norm.requires_grad_(trained)
+        head: Any = self.network.get_submodule(self.head)
+        head.requires_grad_(True)
+        named = dict(self.network.named_parameters())
+        for name in self.layers:  # a masked norm or head weight stays the backbone's
+            named[name].requires_grad_(False)
+
+    def trained_groups(self) -> dict[str, list[nn.Parameter]]:
+        """What the optimiser may move: by group (scores, norms, head, weights)."""
+        prefix = f"{self.head}."
+        norms = {id(p) for norm in self._norm_layers for p in norm.parameters()}
+        groups: dict[str, list[nn.Parameter]] = {"scores": list(self.params.parameters())}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                inside = name.startswith(prefix)
+                role = "head" if inside else "norms" if id(parameter) in norms else "weights"
+                groups.setdefault(role, []).append(parameter)
+        return {role: parameters for role, parameters in groups.items() if parameters}
+
+
+def set_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a network's parameters and buffers of the same name and shape."""
+    state = network.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name, value in weights.items():
+            state[name].copy_(value)
+
+
+def _without(tensors: Mapping[str, Tensor], layers: Mapping[str, Layer]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name not in layers}
+
+
+def named_params(masked: MaskedNetwork) -> Iterator[tuple[str, str, Tensor]]:
+    """Layer, name and value of every trainable of a mask."""
+    for layer in masked.layers:
+        for key, value in masked.layer_params(layer).items():
+            yield layer, key, value

@@ -1,0 +1,87 @@
+"""How a task's weights come from the backbone's. `METHODS` is the table of contents."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from maskpack.errors import OptionError, UnknownName
+
+if TYPE_CHECKING:
+    from maskpack.methods.base import Method
+
+METHODS = {  # name -> module:class, imported when used: tables and help need no torch
+    "piggyback": "maskpack.methods.piggyback:Piggyback",
+    "ksm": "maskpack.methods.ksm:KSM",
+    "affine": "maskpack.methods.affine:Affine",
+    "classifier-only": "maskpack.methods.baselines:ClassifierOnly",
+    "fine-tune": "maskpack.methods.baselines:FineTune",
+    "scratch": "maskpack.methods.baselines:Scratch",
+}
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method by name, or by module:Class for one of the user's own.
+
+    Raises:
+        UnknownName: neither a known method nor an importable class.
+    """
+    from maskpack.methods.base import Method
+
+    target = METHODS.get(name, name)
+    module, _, attribute = target.partition(":")
+    if not attribute:
+        raise UnknownName("method", name, METHODS, "or module:Class for your own")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise OptionError(f"method {name!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise OptionError(f"method {name!r} is not a subclass of maskpack.methods.base.Method")
+    return found
+
+
+def make(name: str, options: Mapping[str, Any] | None = None) -> Method:
+    """A method with its options, which may be text as on a command line.
+
+    Raises:
+        UnknownName: no such method or option.
+        OptionError: a value does not fit its option.
+    """
+    kind = method_class(name)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values = {}
+    for key, value in (options or {}).items():
+        if key not in fields:
+            raise UnknownName(f"option of {name}", key, fields)
+        values[key] = _convert(key, value, fields[key].default)
+    return kind(**values)
+
+
+def options_of(method: Method) -> dict[str, Any]:
+    """Every option of a method with its value: what a pack's header keeps."""
+    return dataclasses.asdict(method)  # type: ignore[call-overload]
+
+
+def _convert(key: str, value: Any, default: Any) -> Any:
+    if isinstance(default, bool):
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        found = words.get(str(value).lower())
+        if found is None:
+            raise OptionError(f"{key}={value!r}: expected true or false")
+        return found
+    text = isinstance(default, str)  # may be a word or, for affine's k, a number
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise OptionError(f"{key}={value!r}: expected {'text' if text else 'a number'}")
+    try:
+        number = float(value)
+    except ValueError:
+        if text:
+            return value
+        raise OptionError(f"{key}={value!r}: expected a number") from None
+    if not math.isfinite(number):
+        raise OptionError(f"{key}={value!r}: expected a finite number")
+    return number

@@ -1,0 +1,121 @@
+"""Affine transformations with binary masks (Mancini et al., 2018, arXiv:1805.11119)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from maskpack.binarize import straight_through
+from maskpack.errors import OptionError
+from maskpack.layers import Layer
+from maskpack.methods.base import Field, Mask, Method, Params, Recipe, check_choice
+
+LEARNED = "learned"
+AUTO = "auto"
+START = {"k0": 1.0, "k1": 0.0, "k2": 0.0, "k3": 0.0}  # the backbone's own weight
+
+
+@dataclass(frozen=True)
+class Affine(Method):
+    """k0 * weight + k1 + k2 * mask + k3 * weight * mask (paper eq. 2), mask = 1 where score > 0.
+
+    `form="simple"` is eq. 3: k3 is 0. Each k is "learned" or a fixed number; k0="auto" is 1 where
+    a norm follows the layer (its output's scale is lost there) and learned elsewhere. There is one
+    k per layer or per output channel. The gradient of a bit is straight-through ("identity") or
+    that of the sigmoid. Scores start uniform in [init_low, init_high].
+    """
+
+    form: str = "full"
+    granularity: str = "layer"
+    surrogate: str = "identity"
+    k0: str | float = AUTO
+    k1: str | float = LEARNED
+    k2: str | float = LEARNED
+    k3: str | float = LEARNED
+    init_low: float = 1e-4
+    init_high: float = 2e-4
+
+    name: ClassVar[str] = "affine"
+    recipe: ClassVar[Recipe] = Recipe(
+        opt="adam", lr=1e-4, head_opt="sgd", head_lr=1e-3, momentum=0.9, decay_epochs=15
+    )
+    norms: ClassVar[str] = "task"
+
+    def __post_init__(self) -> None:
+        check_choice("form", self.form, ("full", "simple"))
+        check_choice("granularity", self.granularity, ("layer", "channel"))
+        check_choice("surrogate", self.surrogate, ("identity", "sigmoid"))
+        for key in START:
+            value = getattr(self, key)
+            words = (LEARNED, AUTO) if key == "k0" else (LEARNED,)
+            if isinstance(value, str) and value not in words:
+                raise OptionError(f"{key}={value!r}: expected {' or '.join(words)} or a number")
+        if self.form == "simple" and self.k3 not in (LEARNED, 0, 0.0):
+            raise OptionError(f"form='simple' has no k3, found k3={self.k3!r}; use form='full'")
+
+    @property
+    def stores(self) -> Mapping[str, Field]:
+        return {"mask": Field("bits")} | {key: Field("f32") for key in START}
+
+    def init_params(self, weight: Tensor, layer: Layer, generator: Generator) -> dict[str, Tensor]:
+        scores = torch.empty_like(weight)
+        scores.uniform_(self.init_low, self.init_high, generator=generator)
+        shape = [1] * weight.dim()
+        if self.granularity == "channel" and shape:
+            shape[layer.channel] = weight.shape[layer.channel]
+        params = {"scores": scores}
+        for key, start in START.items():
+            if self._learned(key, layer):
+                params[key] = torch.full(shape, start, dtype=weight.dtype)
+        return params
+
+    def mask(self, params: Params, training: bool = False) -> dict[str, Tensor]:
+        scores = params["scores"]
+        soft = torch.sigmoid(scores) if self.surrogate == "sigmoid" else scores
+        learned = {key: params[key] for key in START if key in params}
+        return {"mask": straight_through(scores > 0, soft)} | learned
+
+    def effective_weight(self, weight: Tensor, mask: Mask) -> Tensor:
+        bits = mask["mask"].to(weight.dtype)
+        k0, k1, k2, k3 = (mask[key] if key in mask else self._fixed(key) for key in START)
+        # a term that is fixed at 0 is not computed: Piggyback stays weight * mask exactly
+        terms = [
+            _times(weight, k0),
+            k1 if isinstance(k1, Tensor) or k1 else None,
+            _times(bits, k2),
+            _times(weight * bits, k3) if isinstance(k3, Tensor) or k3 else None,
+        ]
+        total: Tensor | float = 0.0
+        for term in terms:
+            if term is not None:
+                total = term if isinstance(total, float) and total == 0 else total + term
+        return total.expand_as(weight) if isinstance(total, Tensor) else torch.zeros_like(weight)
+
+    def distance_to_flip(self, params: Params) -> float:
+        scores = params["scores"].detach()
+        return float(scores.abs().min()) if scores.numel() else math.inf
+
+    def _fixed(self, key: str) -> float:
+        value = getattr(self, key)
+        if key == "k3" and self.form == "simple":
+            return 0.0
+        return START[key] if isinstance(value, str) else float(value)
+
+    def _learned(self, key: str, layer: Layer) -> bool:
+        value = getattr(self, key)
+        if key == "k3" and self.form == "simple":
+            return False
+        return value == LEARNED or (value == AUTO and not layer.normed)
+
+
+def _times(value: Tensor, factor: Tensor | float) -> Tensor | None:
+    if isinstance(factor, Tensor):
+        return value * factor
+    if factor == 0:
+        return None
+    return value if factor == 1 else value * factor

@@ -1,0 +1,96 @@
+"""What a method is: three pure functions of one weight, and how its paper trains it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor
+
+from maskpack.errors import OptionError
+from maskpack.layers import Layer
+
+Params = Mapping[str, Tensor]  # trainables of one weight, by name
+Mask = Mapping[str, Tensor]  # what the file keeps for one weight, by name
+
+
+@dataclass(frozen=True)
+class Field:
+    """How one part of a mask is stored: "bits", "u8", "f16" or "f32".
+
+    With `zeros_of`, only where that part's bit is 0; elsewhere its value must be 0.
+    """
+
+    dtype: str
+    zeros_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method is trained, under timm's names. A method's default is its paper's."""
+
+    epochs: int = 30
+    batch_size: int = 32
+    opt: str = "adam"
+    lr: float = 1e-4
+    head_opt: str | None = None  # None: as the rest
+    head_lr: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 0.0  # never on scores, coefficients or anything frozen
+    sched: str = "step"
+    decay_epochs: int = 15
+    decay_rate: float = 0.1
+    warmup_epochs: int = 0
+    min_lr: float = 0.0
+
+
+class Method(ABC):
+    """How a task's weights come from the backbone's. Options are the fields of the subclass."""
+
+    name: ClassVar[str]
+    recipe: ClassVar[Recipe] = Recipe()
+    norms: ClassVar[str] = "frozen"  # the paper's choice of frozen, stats or task
+    masks: ClassVar[bool] = True  # whether weights are masked
+    trains_weights: ClassVar[bool] = False  # whether all weights are the task's own
+
+    @property
+    @abstractmethod
+    def stores(self) -> Mapping[str, Field]:
+        """What the file keeps for one weight."""
+
+    @abstractmethod
+    def init_params(self, weight: Tensor, layer: Layer, generator: Generator) -> dict[str, Tensor]:
+        """Trainables at the start, for a weight of any shape."""
+
+    @abstractmethod
+    def mask(self, params: Params, training: bool = False) -> dict[str, Tensor]:
+        """Exactly what the file keeps, as tensors; differentiable in `params`.
+
+        `training` allows noise, which a method may draw from torch's global generator.
+        """
+
+    @abstractmethod
+    def effective_weight(self, weight: Tensor, mask: Mask) -> Tensor:
+        """What the layer computes with; same shape as `weight`."""
+
+    def distance_to_flip(self, params: Params) -> float:
+        """How far the nearest score is from its threshold (scores carry no unit)."""
+        return math.inf
+
+
+def steps_to_flip(distance: float, lr: float) -> int:
+    """First optimiser step at which Adam can take a score over its threshold.
+
+    Adam moves a score by about `lr` a step, so after floor(distance / lr) steps it can stand at
+    the threshold, and one more takes it across. Scores are float32, hence the rounding.
+    """
+    return math.floor(round(distance / lr, 3)) + 1
+
+
+def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise OptionError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise OptionError(f"{option}={value!r}: expected one of {', '.join(choices)}")

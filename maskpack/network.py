@@ -1,0 +1,48 @@
+"""Backbone + head + norms + masks: the network of one task."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from maskpack.backbones.base import replace_head
+from maskpack.errors import OptionError
+from maskpack.layers import find_layers
+from maskpack.masking import MaskedNetwork
+
+if TYPE_CHECKING:
+    from maskpack.backbones.base import Backbone
+    from maskpack.methods.base import Method
+
+
+def task_network(
+    backbone: Backbone,
+    method: Method,
+    outputs: int,
+    *,
+    norms: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+) -> MaskedNetwork:
+    """A copy of the backbone with a new head of `outputs` units and fresh masks.
+
+    `norms` is "frozen", "stats" (running statistics of the task's own) or "task" (weight and bias
+    too); by default what the method's paper does. The backbone itself is left as it is.
+
+    Raises:
+        OptionError: a pattern of `include` or `exclude` matches nothing, or no weight is masked.
+    """
+    module = copy.deepcopy(backbone.module)
+    size = backbone.preprocess.img_size
+    layers = {}
+    if method.masks:
+        example = torch.zeros(1, 3, size, size)
+        layers = find_layers(module, backbone.head, include, exclude, example)
+        if not layers:
+            raise OptionError("no weight of the network is masked; see --include and --exclude")
+    network = replace_head(module, backbone.head, outputs, seed=seed)
+    return MaskedNetwork(network, backbone.head, method, layers, norms or method.norms, seed)

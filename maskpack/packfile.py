@@ -1,0 +1,441 @@
+"""The pack: one safetensors file, one backbone's name and fingerprint, many tasks.
+
+Every kind of value a task keeps (mask bits, coefficients, norms, head, whole weights) is one
+*stream*: a table of (name, shape) and the values of all its rows, one after another. Tables are
+stored once and shared, so a hundred tasks keep a small header. `docs/format.md` is the contract.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+from bitarray import bitarray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from maskpack import bits
+from maskpack.errors import MaskpackError, PackFormatError, UnknownName
+from maskpack.files import replacing
+
+FORMAT = 1
+KEY = "maskpack"  # the one metadata key: safetensors writes several in random order
+BITS = "bits"
+DTYPES = {BITS: "U8", "u8": "U8", "f16": "F16", "f32": "F32"}
+NUMPY: dict[str, np.dtype[Any]] = {
+    "U8": np.dtype("u1"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
+UNITS = {BITS: "bytes", "u8": "values", "f16": "values", "f32": "values"}
+LARGEST = 1 << 48  # elements of one tensor: more is a lie, whatever the file says
+
+Array = npt.NDArray[Any]
+Table = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The values of one kind for all rows of a table.
+
+    `dtype` is "bits", "u8", "f16" or "f32". With `zeros_of`, a row keeps values only where that
+    stream's bit is 0, in C order; its shape is still the full one, and the rest reads as 0.
+    """
+
+    table: Table
+    dtype: str
+    data: Array
+    zeros_of: str | None = None
+
+
+@dataclass(frozen=True)
+class PackedTask:
+    """One task of a pack. `info` is JSON: what was learnt, how, and how well."""
+
+    name: str
+    method: str
+    options: Mapping[str, Any]
+    norms: str
+    info: Mapping[str, Any]
+    streams: Mapping[str, Stream]
+    source: str = field(default="", compare=False)  # the file it was read from, for messages
+    _checked: set[str] = field(default_factory=set, compare=False, repr=False)
+
+    def rows(self, stream: str) -> Iterator[tuple[str, tuple[int, ...], Array]]:
+        """Name, shape and stored values of each row: packed bytes for bits, flat values else.
+
+        Raises:
+            PackFormatError: the values are not what the table or the stream's type allows.
+        """
+        if stream not in self._checked:
+            self._check(stream)
+            self._checked.add(stream)
+        yield from self._split(stream)
+
+    def arrays(self, stream: str) -> dict[str, Array]:
+        """Every row of a stream as an array of its full shape (bool for bits).
+
+        Raises:
+            PackFormatError: stored bytes do not fit the table.
+        """
+        kept = self.streams[stream]
+        masks = self.arrays(kept.zeros_of) if kept.zeros_of else {}
+        out: dict[str, Array] = {}
+        for name, shape, values in self.rows(stream):
+            if kept.dtype == BITS:
+                out[name] = bits.unpack_bits(values, shape)
+            elif kept.zeros_of:
+                out[name] = np.zeros(shape, NUMPY[DTYPES[kept.dtype]])
+                out[name][~masks[name]] = values
+            else:
+                out[name] = values.reshape(shape)
+        return out
+
+    def mask(self, layer: str, stream: str = "mask") -> bitarray:
+        """One layer's bits, in C order of its shape, as a bitarray over the file's bytes.
+
+        No copy is made when the layer's bits fill its last byte.
+
+        Raises:
+            UnknownName: the task has no such stream or layer.
+        """
+        if stream not in self.streams or self.streams[stream].dtype != BITS:
+            known = [name for name, kept in self.streams.items() if kept.dtype == BITS]
+            raise UnknownName(f"bit stream of task {self.name}", stream, known)
+        for name, shape, values in self.rows(stream):
+            if name == layer:
+                return bits.as_bitarray(values, math.prod(shape))
+        known = [name for name, _ in self.streams[stream].table]
+        raise UnknownName(f"masked layer of task {self.name}", layer, known)
+
+    @property
+    def masks(self) -> dict[str, bitarray]:
+        """All layers' bits of the stream "mask", in the table's order."""
+        if "mask" not in self.streams:
+            return {}
+        return {
+            name: bits.as_bitarray(values, math.prod(shape))
+            for name, shape, values in self.rows("mask")
+        }
+
+    def _split(self, stream: str) -> Iterator[tuple[str, tuple[int, ...], Array]]:
+        kept = self.streams[stream]
+        offset = 0
+        for (name, shape), count in zip(kept.table, self._counts(stream), strict=True):
+            yield name, shape, kept.data[offset : offset + count]
+            offset += count
+
+    def _counts(self, stream: str) -> list[int]:
+        kept = self.streams[stream]
+        sizes = [math.prod(shape) for _, shape in kept.table]
+        if kept.dtype == BITS:
+            return [bits.byte_count(size) for size in sizes]
+        if kept.zeros_of:
+            ones = (bits.count_ones(values) for _, _, values in self.rows(kept.zeros_of))
+            return [size - on for size, on in zip(sizes, ones, strict=True)]
+        return sizes
+
+    def _check(self, stream: str) -> None:
+        kept = self.streams[stream]
+        need = sum(self._counts(stream))
+        if kept.data.size != need:
+            found = f"{kept.data.size} {UNITS[kept.dtype]}, its table needs {need}"
+            self._fail(stream, found)
+        if kept.dtype == BITS:
+            for name, shape, values in self._split(stream):
+                try:
+                    bits.check_bits(values, math.prod(shape))
+                except ValueError as error:
+                    self._fail(name, str(error))
+        elif kept.dtype != "u8" and not np.isfinite(kept.data).all():
+            self._fail(stream, "a value is NaN or infinite")
+
+    def _fail(self, where: str, found: str) -> NoReturn:
+        source = f"{self.source}: " if self.source else ""
+        raise PackFormatError(f"{source}{self.name}, {where}: {found}; the file is damaged")
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What a pack says of its backbone: enough to open it again and to know it is the same."""
+
+    name: str
+    fingerprint: str
+    size_bytes: int  # of its weights without the last layer, as a float32 checkpoint
+    head: str
+    preprocess: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A whole file. `header_bytes` is what the file spends on everything but the streams."""
+
+    backbone: BackboneInfo
+    tasks: Mapping[str, PackedTask] = field(default_factory=dict)
+    path: Path | None = None
+    header_bytes: int = 0
+
+    def task(self, name: str | None = None) -> PackedTask:
+        """The named task; without a name, the only one.
+
+        Raises:
+            UnknownName: no such task, or no name given where there are several.
+        """
+        if name is None and len(self.tasks) == 1:
+            return next(iter(self.tasks.values()))
+        if name is None or name not in self.tasks:
+            where = f"task in {self.path}" if self.path else "task"
+            raise UnknownName(where, name or "", self.tasks)
+        return self.tasks[name]
+
+
+# ---- writing
+
+
+def encode(
+    values: Mapping[str, Array], dtype: str, masks: Mapping[str, Array] | None = None, of: str = ""
+) -> Stream:
+    """Arrays by name -> one stream. With `masks`, only values where the mask is 0 are kept."""
+    table = tuple((name, tuple(int(n) for n in value.shape)) for name, value in values.items())
+    if dtype == BITS:
+        parts = [bits.pack_bits(value) for value in values.values()]
+    elif masks is not None:
+        parts = [value[~masks[name]].reshape(-1) for name, value in values.items()]
+    else:
+        parts = [value.reshape(-1) for value in values.values()]
+    kind = NUMPY[DTYPES[dtype]]
+    data = np.concatenate(parts).astype(kind, copy=False) if parts else np.zeros(0, kind)
+    return Stream(table, dtype, data, of if masks is not None else None)
+
+
+def write(path: Path | str, pack: Pack) -> None:
+    """Write a pack; equal packs give equal bytes.
+
+    Raises:
+        MaskpackError: the file cannot be written; what stood there is untouched.
+    """
+    path = Path(path)
+    tables: list[Table] = []
+    tasks: dict[str, Any] = {}
+    tensors: dict[str, Array] = {}
+    for name, task in pack.tasks.items():
+        check_task_name(name)
+        streams: dict[str, Any] = {}
+        for key, stream in task.streams.items():
+            if stream.table not in tables:
+                tables.append(stream.table)
+            streams[key] = {"table": tables.index(stream.table), "dtype": stream.dtype}
+            if stream.zeros_of:
+                streams[key]["zeros_of"] = stream.zeros_of
+            tensors[f"{name}/{key}"] = np.ascontiguousarray(stream.data)
+        tasks[name] = {
+            "method": task.method,
+            "options": dict(task.options),
+            "norms": task.norms,
+            "info": dict(task.info),
+            "streams": streams,
+        }
+    header = {
+        "format": FORMAT,
+        "backbone": {
+            "name": pack.backbone.name,
+            "fingerprint": pack.backbone.fingerprint,
+            "size_bytes": pack.backbone.size_bytes,
+            "head": pack.backbone.head,
+            "preprocess": dict(pack.backbone.preprocess),
+        },
+        "tables": tables,
+        "tasks": tasks,
+    }
+    with replacing(path) as neighbour:
+        try:
+            save_file(tensors, neighbour, metadata={KEY: canonical_json(header)})
+        except SafetensorError as error:
+            raise MaskpackError(f"{path}: cannot be written: {error}") from error
+
+
+def canonical_json(value: object) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def check_task_name(name: str) -> None:
+    """Raise MaskpackError unless `name` can name a task in a file and on a command line."""
+    if not name or "/" in name or "=" in name or not name.isprintable() or name != name.strip():
+        raise MaskpackError(
+            f"task name {name!r}: expected printable characters without '/' and '='"
+        )
+
+
+# ---- reading
+
+
+def read(path: Path | str) -> Pack:
+    """Read a pack; the streams are memory-mapped, so only what is used is loaded.
+
+    Raises:
+        PackFormatError: not a pack, damaged, or its header and its content disagree.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with safe_open(path, framework="numpy") as file:  # validates the container
+            metadata = file.metadata() or {}
+        with path.open("rb") as raw:
+            length = int.from_bytes(raw.read(8), "little")
+            entries = json.loads(raw.read(length))
+    except OSError as error:
+        raise PackFormatError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        if not size:
+            raise PackFormatError(f"{path} is empty; expected a pack") from error
+        raise PackFormatError(f"{path} is not a pack or is damaged: {error}") from error
+    if KEY not in metadata:
+        raise PackFormatError(
+            f"{path} is a safetensors file but not a pack (no {KEY!r} in its metadata); "
+            "packs are made by `maskpack pack`"
+        )
+    entries.pop("__metadata__", None)
+    reader = _Reader(path, _parse(path, metadata[KEY]))
+    whole = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
+    pack = reader.pack(whole, 8 + length, entries)
+    payload = sum(e["data_offsets"][1] - e["data_offsets"][0] for e in entries.values())
+    return Pack(pack.backbone, pack.tasks, path, size - payload)
+
+
+def _parse(path: Path, text: str) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise PackFormatError(f"{path}: header is not JSON: {error}; the file is damaged") from None
+
+
+class _Reader:
+    """Checks a header against the bytes it describes, and says where they disagree."""
+
+    def __init__(self, path: Path, header: Any) -> None:
+        self.path = path
+        self.header = self._typed(header, dict, "header")
+
+    def pack(self, whole: Array, start: int, entries: dict[str, Any]) -> Pack:
+        version = self._get(self.header, "format", int, "header")
+        if version != FORMAT:
+            hint = "update maskpack" if version > FORMAT else "the file is damaged"
+            self._fail(f"format {version}, this maskpack reads {FORMAT}; {hint}")
+        about = self._get(self.header, "backbone", dict, "header")
+        size_bytes = self._get(about, "size_bytes", int, "backbone")
+        if size_bytes < 0:
+            self._fail(f"backbone: size_bytes is {size_bytes}, expected 0 or more")
+        backbone = BackboneInfo(
+            self._get(about, "name", str, "backbone"),
+            self._get(about, "fingerprint", str, "backbone"),
+            size_bytes,
+            self._get(about, "head", str, "backbone"),
+            self._get(about, "preprocess", dict, "backbone"),
+        )
+        tables = self._get(self.header, "tables", list, "header")
+        self.tables = [self._table(table, i) for i, table in enumerate(tables)]
+        self.unclaimed = dict(entries)
+        self.whole, self.start = whole, start
+        tasks = self._get(self.header, "tasks", dict, "header")
+        packed = {name: self._task(name, task) for name, task in tasks.items()}
+        if self.unclaimed:
+            self._fail(f"tensor {next(iter(self.unclaimed))!r} belongs to no task")
+        return Pack(backbone, packed)
+
+    def _task(self, name: str, about: Any) -> PackedTask:
+        try:
+            check_task_name(name)
+        except MaskpackError as error:
+            self._fail(str(error))
+        about = self._typed(about, dict, name)
+        kept = self._get(about, "streams", dict, name)
+        streams = {key: self._stream(name, key, kept[key]) for key in kept}
+        task = PackedTask(
+            name,
+            self._get(about, "method", str, name),
+            self._get(about, "options", dict, name),
+            self._get(about, "norms", str, name),
+            self._get(about, "info", dict, name),
+            streams,
+            str(self.path),
+        )
+        for key in streams:
+            self._check_stream(task, key)
+        return task
+
+    def _stream(self, task: str, key: str, about: Any) -> Stream:
+        where = f"{task}, {key}"
+        about = self._typed(about, dict, where)
+        number = self._get(about, "table", int, where)
+        if not 0 <= number < len(self.tables):
+            self._fail(f"{where}: table {number} of {len(self.tables)}")
+        dtype = self._get(about, "dtype", str, where)
+        if dtype not in DTYPES:
+            self._fail(f"{where}: unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
+        entry = self.unclaimed.pop(f"{task}/{key}", None)
+        if entry is None:
+            self._fail(f"{where}: no tensor '{task}/{key}' in the file")
+        if entry["dtype"] != DTYPES[dtype] or len(entry["shape"]) != 1:
+            found = f"{entry['dtype']} of shape {entry['shape']}"
+            self._fail(f"{where}: {found}, expected one dimension of {DTYPES[dtype]}")
+        begin, end = entry["data_offsets"]
+        data = self.whole[self.start + begin : self.start + end].view(NUMPY[DTYPES[dtype]])
+        zeros_of = about.get("zeros_of")
+        if zeros_of is not None:
+            self._typed(zeros_of, str, where)
+        return Stream(self.tables[number], dtype, data, zeros_of)
+
+    def _check_stream(self, task: PackedTask, key: str) -> None:
+        stream = task.streams[key]
+        if stream.zeros_of is not None:
+            mask = task.streams.get(stream.zeros_of)
+            if mask is None or mask.dtype != BITS or mask.table != stream.table:
+                self._fail(
+                    f"{task.name}, {key}: kept at the zeros of {stream.zeros_of!r}, "
+                    "which is no bit stream with the same table"
+                )
+            return  # how many values that makes is known once the mask is read
+        if stream.data.size != (need := sum(task._counts(key))):
+            self._fail(
+                f"{task.name}, {key}: {stream.data.size} {UNITS[stream.dtype]}, "
+                f"its table needs {need}; the file is damaged"
+            )
+
+    def _table(self, table: Any, number: int) -> Table:
+        rows: list[tuple[str, tuple[int, ...]]] = []
+        for row in self._typed(table, list, f"table {number}"):
+            if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)):
+                self._fail(f"table {number}: a row is not a name and a shape")
+            name, shape = row
+            whole = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+            if not whole or len(shape) > 8 or math.prod(shape) > LARGEST:
+                self._fail(f"table {number}, {name}: {str(shape)[:80]} is not a shape")
+            rows.append((name, tuple(shape)))
+        if len({name for name, _ in rows}) != len(rows):
+            self._fail(f"table {number}: a name stands twice")
+        return tuple(rows)
+
+    def _get(self, mapping: dict[str, Any], key: str, kind: type, where: str) -> Any:
+        if key not in mapping:
+            self._fail(f"{where}: {key!r} is missing")
+        return self._typed(mapping[key], kind, f"{where}, {key}")
+
+    def _typed(self, value: Any, kind: type, where: str) -> Any:
+        if type(value) is not kind:
+            self._fail(f"{where}: {type(value).__name__}, expected {kind.__name__}")
+        return value
+
+    def _fail(self, message: str) -> NoReturn:
+        raise PackFormatError(f"{self.path}: {message}")

@@ -1,0 +1,180 @@
+"""A trained network -> a packed task, and back: two mirror functions."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maskpack import methods
+from maskpack.backbones.base import replace_head
+from maskpack.errors import BackboneError, PackFormatError
+from maskpack.masking import MaskedNetwork, set_weights
+from maskpack.packfile import BITS, NUMPY, Array, BackboneInfo, PackedTask, Stream, encode
+
+if TYPE_CHECKING:
+    from maskpack.backbones.base import Backbone
+    from maskpack.methods.base import Method
+
+OWN = ("head", "norms", "weights")  # streams that are whole tensors of the network's state
+
+
+def pack_task(network: MaskedNetwork, name: str, info: Mapping[str, Any]) -> PackedTask:
+    """What a trained network keeps for its task.
+
+    `info` is JSON; its "task" entry should be `Task.describe()`.
+    """
+    with torch.no_grad():
+        masks = network.eval().masks()
+        own = network.own_tensors()
+    streams = mask_streams(network.method, masks) | own_streams(own)
+    return PackedTask(
+        name,
+        network.method.name,
+        methods.options_of(network.method),
+        network.norms,
+        dict(info),
+        streams,
+    )
+
+
+def mask_streams(method: Method, masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Stream]:
+    """Masks by layer and field -> one stream per field."""
+    streams: dict[str, Stream] = {}
+    arrays: dict[str, dict[str, Array]] = {}
+    for key, field in method.stores.items():
+        values = {layer: mask[key] for layer, mask in masks.items() if key in mask}
+        if not values:
+            continue
+        arrays[key] = {layer: _stored(key, value, field.dtype) for layer, value in values.items()}
+        kept_at = arrays[field.zeros_of] if field.zeros_of else None
+        streams[key] = encode(arrays[key], field.dtype, kept_at, field.zeros_of or "")
+    return streams
+
+
+def own_streams(own: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Stream]:
+    """Whole tensors by role and name -> one float stream per role."""
+    return {
+        role: encode({name: _stored(name, t, "f32") for name, t in tensors.items()}, "f32")
+        for role, tensors in own.items()
+        if tensors
+    }
+
+
+def _stored(key: str, value: Tensor, dtype: str) -> Array:
+    array = value.detach().cpu().contiguous().numpy()
+    if dtype == BITS:
+        bits = array.astype(np.bool_)
+        assert (bits == array).all(), f"{key}: a bit is neither 0 nor 1"
+        return bits
+    kept = array.astype(NUMPY["U8" if dtype == "u8" else dtype.upper()])
+    # what the file keeps must be what training saw: methods round inside mask()
+    assert np.array_equal(kept, array), f"{key}: values change when stored as {dtype}"
+    return kept
+
+
+def info_of(backbone: Backbone) -> BackboneInfo:
+    """What a pack's header says of a backbone."""
+    return BackboneInfo(
+        backbone.name,
+        backbone.fingerprint,
+        backbone.size_bytes,
+        backbone.head,
+        dataclasses.asdict(backbone.preprocess),
+    )
+
+
+def check_fits(info: BackboneInfo, backbone: Backbone, where: object) -> None:
+    """Raise BackboneError unless the pack was made for these very weights."""
+    if info.fingerprint != backbone.fingerprint:
+        raise BackboneError(
+            f"{where} was made for {info.name} {info.fingerprint[:12]}, these weights are "
+            f"{backbone.name} {backbone.fingerprint[:12]}; masks fit only the weights they were "
+            "trained on: give those with --backbone NAME --weights FILE"
+        )
+
+
+def unpack_task(task: PackedTask, backbone: Backbone) -> nn.Module:
+    """The network of a packed task: a plain module in eval mode, a copy of the backbone's.
+
+    Raises:
+        PackFormatError: the task's streams do not fit the backbone.
+    """
+    network = copy.deepcopy(backbone.module)
+    return apply_task(network, task, backbone)
+
+
+def apply_task(network: nn.Module, task: PackedTask, backbone: Backbone) -> nn.Module:
+    """Make `network`, of the backbone's architecture, compute a packed task; in place.
+
+    Every weight is built from the pristine backbone, whatever `network` computed before.
+    """
+    own = {role: task.arrays(role) for role in OWN if role in task.streams}
+    if "head" not in own:
+        raise PackFormatError(f"{task.source}: {task.name}: no head in the file")
+    head = own["head"]
+    outputs = next((a.shape[0] for n, a in head.items() if n.endswith(".weight")), 0)
+    replace_head(network, backbone.head, outputs, seed=0)
+    weights: dict[str, Tensor] = dict(backbone.state())
+    device = next(iter(network.parameters())).device
+    state = network.state_dict(keep_vars=True)
+    for role, arrays in own.items():
+        for name, array in arrays.items():
+            inside = name.startswith(f"{backbone.head}.")
+            if name not in state or inside != (role == "head"):
+                _misfit(task, name, "is no such tensor of the backbone")
+            if state[name].shape != array.shape:
+                _misfit(task, name, f"has shape {array.shape}, {tuple(state[name].shape)} expected")
+            weights[name] = torch.from_numpy(array.copy())
+    missing = [n for n in state if n.startswith(f"{backbone.head}.") and n not in weights]
+    if missing:
+        _misfit(task, missing[0], "is missing from the head")
+    weights |= _effective_weights(task, backbone, state)
+    set_weights(network, {name: value.to(device) for name, value in weights.items()})
+    return network.eval().requires_grad_(False)
+
+
+def _effective_weights(
+    task: PackedTask, backbone: Backbone, state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    method = methods.make(task.method, task.options)
+    unknown = set(task.streams) - set(method.stores) - set(OWN)
+    if unknown:
+        _misfit(task, min(unknown), f"is no part of what {task.method} stores")
+    masks: dict[str, dict[str, Tensor]] = {}
+    for key, field in method.stores.items():
+        if key not in task.streams:
+            continue
+        if task.streams[key].dtype != field.dtype or task.streams[key].zeros_of != field.zeros_of:
+            _misfit(task, key, f"is stored as {task.streams[key].dtype}, expected {field.dtype}")
+        for layer, array in task.arrays(key).items():
+            masks.setdefault(layer, {})[key] = torch.from_numpy(array.copy())
+    pristine = backbone.state()
+    effective = {}
+    for layer, mask in masks.items():
+        if layer not in pristine or layer not in state:
+            _misfit(task, layer, "is no weight of the backbone")
+        for key, field in method.stores.items():
+            if key not in mask and (field.dtype == BITS or field.zeros_of):
+                _misfit(task, layer, f"has no {key}")
+        weight = pristine[layer]
+        for key, value in mask.items():
+            if not _broadcasts(tuple(value.shape), tuple(weight.shape)):
+                expected = f"{tuple(weight.shape)} expected"
+                _misfit(task, layer, f"{key} has shape {tuple(value.shape)}, {expected}")
+        effective[layer] = method.effective_weight(weight, mask)
+    return effective
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    return len(shape) == len(to) and all(a in (1, b) for a, b in zip(shape, to, strict=True))
+
+
+def _misfit(task: PackedTask, name: str, found: str) -> NoReturn:
+    source = f"{task.source}: " if task.source else ""
+    raise PackFormatError(f"{source}{task.name}, {name}: {found}; the file is damaged")

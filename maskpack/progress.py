@@ -1,0 +1,100 @@
+"""Training as a person watches it, on stderr: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from maskpack.train import EpochDone, Progress
+
+PLAIN_SECONDS = 30.0  # between two plain lines within an epoch
+
+
+class Watcher:
+    """Takes a trainer's events; use as a context manager."""
+
+    def __init__(self, console: Console, epochs: int, metric: str, quiet: bool = False) -> None:
+        self.console = console
+        self.epochs = epochs
+        self.metric = metric
+        self.quiet = quiet
+        self.ones: float | None = None
+        self._bar: Any = None
+        self._task: Any = None
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Watcher:
+        if self.console.is_terminal and not self.quiet:
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """A line of its own, above the bar."""
+        if not self.quiet or line.startswith("warning"):
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def __call__(self, event: Progress | EpochDone) -> None:
+        from maskpack.train import EpochDone
+
+        if isinstance(event, EpochDone):
+            self._epoch(event)
+        elif self._bar is not None:
+            self._step(event)
+        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(
+                f"epoch {event.epoch + 1}/{self.epochs} step {event.step}/{event.steps} "
+                f"{self._numbers(event)}"
+            )
+
+    def _step(self, event: Progress) -> None:
+        total = event.steps * self.epochs
+        done = event.epoch * event.steps + event.step
+        fields = {"epoch": f"{event.epoch + 1}/{self.epochs}", "numbers": self._numbers(event)}
+        if self._task is None:
+            self._task = self._bar.add_task("", total=total, completed=done, **fields)
+        else:
+            self._bar.update(self._task, completed=done, **fields)
+
+    def _epoch(self, event: EpochDone) -> None:
+        self._last_line = time.monotonic()
+        row, metric = event.row, self.metric
+        self.ones = row.get("ones")
+        ones = "" if self.ones is None else f", ones {self.ones:.2%}"
+        best = ", best so far" if event.is_best else ""
+        self.say(
+            f"epoch {row['epoch']}/{self.epochs}: loss {row['train_loss']:.4f}, {metric} "
+            f"{row[f'train_{metric}']:.4f}, val loss {row['val_loss']:.4f}, val {metric} "
+            f"{row[f'val_{metric}']:.4f}{ones}, {event.seconds:.1f} s{best}"
+        )
+
+    def _numbers(self, event: Progress) -> str:
+        ones = "" if self.ones is None else f" ones {self.ones:.2%}"
+        return (
+            f"loss {event.loss:.4f} {self.metric} {event.metric:.4f}{ones} "
+            f"{event.images_per_second:.0f} images/s"
+        )

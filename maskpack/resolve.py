@@ -1,0 +1,145 @@
+"""Names and paths as users give them -> backbones and packs. Runs and packs are both accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from maskpack import backbones, methods, packfile
+from maskpack.errors import BackboneError, MaskpackError, PackFormatError
+from maskpack.packfile import BackboneInfo, Pack, PackedTask
+from maskpack.packing import mask_streams, own_streams, unpack_task
+from maskpack.runs import Run, State
+
+if TYPE_CHECKING:
+    from maskpack.backbones.base import Backbone
+
+
+def open_backbone(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    head: str | None = None,
+) -> Backbone:
+    """A backbone by any name, `run:PATH[#TASK]` (a run or a pack) included.
+
+    Raises:
+        BackboneError: it cannot be had.
+    """
+    if not name.startswith(backbones.RUN_PREFIX):
+        return backbones.open_backbone(name, weights=weights, seed=seed, head=head)
+    from maskpack.backbones.base import make_backbone
+
+    if weights is not None:
+        raise BackboneError(f"{name} brings its own weights; leave --weights out")
+    path, _, task_name = name.removeprefix(backbones.RUN_PREFIX).partition("#")
+    pack = open_pack(path)
+    task = pack.task(task_name or None)
+    base = open_base(pack, task)
+    module = unpack_task(task, base)
+    return make_backbone(name, module, base.preprocess, head or base.head)
+
+
+def open_base(pack: Pack, task: PackedTask | None = None) -> Backbone:
+    """The backbone a pack names, opened by that name and checked against its fingerprint."""
+    from maskpack.packing import check_fits
+
+    # a network trained from scratch or fine-tuned brings every weight itself
+    own = task is not None and "weights" in task.streams
+    name = pack.backbone.name
+    base = open_backbone(name, head=pack.backbone.head)
+    if not own:
+        check_fits(pack.backbone, base, pack.path)
+    return base
+
+
+def open_pack(path: str | Path) -> Pack:
+    """A pack file, or a run's folder as the pack of its one task.
+
+    Raises:
+        PackFormatError: neither, or damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return pack_run(Run(path))
+    if not path.exists():
+        raise PackFormatError(f"{path}: no such file; expected a pack or a run's folder")
+    return packfile.read(path)
+
+
+def pack_run(run: Run, name: str | None = None) -> Pack:
+    """What a run has learnt, as a pack of one task, with its test score once there is one."""
+    state = run.load_best()
+    try:
+        about = dict(state.meta)
+        info = dict(about["info"])
+        if run.result is not None:
+            info["test"] = run.result["test"]
+        method = methods.make(about["method"], about["options"])
+        params, own = split_learnt(state)
+        with torch.no_grad():
+            masks = {layer: method.mask(values) for layer, values in params.items()}
+        streams = mask_streams(method, masks) | own_streams(own)
+        task = PackedTask(
+            name or about["name"],
+            about["method"],
+            about["options"],
+            about["norms"],
+            info,
+            streams,
+            str(run.path),
+        )
+        packfile.check_task_name(task.name)
+        return Pack(BackboneInfo(**about["backbone"]), {task.name: task}, run.path)
+    except (KeyError, TypeError) as error:
+        raise PackFormatError(f"{run.path}: best.safetensors is damaged: {error!r}") from error
+
+
+def split_learnt(state: State) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
+    """A run's tensors: params by layer and name, the task's own by role and name."""
+    params: dict[str, dict[str, Tensor]] = {}
+    own: dict[str, dict[str, Tensor]] = {}
+    for layer in state.meta["layers"]:  # the network's order, which the file sorts away
+        params[layer] = {}
+    for key, value in state.tensors.items():
+        kind, first, second = key.split("/", 2)
+        (params if kind == "params" else own).setdefault(first, {})[second] = value
+    return params, own
+
+
+def merge(packs: Mapping[str, Pack] | list[Pack]) -> Pack:
+    """Many packs of one backbone as one.
+
+    Raises:
+        MaskpackError: backbones differ, or a task name stands twice.
+    """
+    listed: list[Pack] = list(packs.values()) if isinstance(packs, Mapping) else packs
+    first = listed[0]
+    tasks: dict[str, PackedTask] = {}
+    for pack in listed:
+        if pack.backbone.fingerprint != first.backbone.fingerprint:
+            raise BackboneError(
+                f"{pack.path} is for {pack.backbone.name} {pack.backbone.fingerprint[:12]}, "
+                f"{first.path} for {first.backbone.name} {first.backbone.fingerprint[:12]}; "
+                "one pack holds tasks of one backbone"
+            )
+        for name, task in pack.tasks.items():
+            if name in tasks:
+                raise MaskpackError(
+                    f"task {name!r} is in {tasks[name].source} and in {pack.path}; "
+                    f"name one anew: NEW={pack.path}"
+                )
+            tasks[name] = task
+    return Pack(first.backbone, tasks)
+
+
+def renamed(pack: Pack, name: str) -> Pack:
+    """A pack of one task under another name."""
+    task = pack.task()
+    fields = {key: value for key, value in vars(task).items() if not key.startswith("_")}
+    return Pack(pack.backbone, {name: PackedTask(**fields | {"name": name})}, pack.path)

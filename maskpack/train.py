@@ -1,0 +1,342 @@
+"""Train what a task owns: the one loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from maskpack.errors import OptionError, TrainingError
+from maskpack.evaluate import evaluate
+from maskpack.masking import MaskedNetwork, named_params
+from maskpack.preprocess import Augment, Preprocess, train_transform
+from maskpack.runs import State
+from maskpack.tasks.loading import batches, count_batches
+
+if TYPE_CHECKING:
+    from maskpack.methods.base import Recipe
+    from maskpack.tasks.base import LabelledImages, Task
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("step", "cosine", "constant")
+SELECTIONS = ("val", "test", "last")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One optimiser step done; loss and metric are means over the epoch so far."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    metric: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch trained and validated. `row` is its line of metrics."""
+
+    row: dict[str, Any]
+    seconds: float
+    is_best: bool
+
+
+class Stopped(Exception):
+    """Raised by a `tick` to stop between two steps; the state is then consistent."""
+
+
+@dataclass
+class _Sums:
+    """What an epoch has added up so far; saved when it is interrupted."""
+
+    loss: float = 0.0
+    metric: float = 0.0
+    count: int = 0
+
+
+@dataclass
+class Trainer:
+    """Trains a masked network; can be saved and restored between any two steps.
+
+    On CPU a restored trainer continues with the very numbers of an uninterrupted one.
+    """
+
+    network: MaskedNetwork
+    task: Task
+    train_data: LabelledImages
+    val_data: LabelledImages
+    recipe: Recipe
+    preprocess: Preprocess
+    augment: Augment
+    select: str = "val"
+    seed: int = 0
+    workers: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    amp: bool = False
+
+    def __post_init__(self) -> None:
+        self.network.to(self.device).to(memory_format=torch.channels_last)
+        self.optimizers = make_optimizers(self.network, self.recipe)
+        self.steps = count_batches(len(self.train_data), self.recipe.batch_size)
+        self.epoch = self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self._sums = _Sums()
+        self._restored = False
+
+    def run(self, tick: Callable[[], None] = lambda: None) -> Iterator[Progress | EpochDone]:
+        """Train to the last epoch, from wherever the state stands.
+
+        `tick` is called between steps; what it raises passes through, and the state can be saved.
+
+        Raises:
+            TrainingError: the loss is not a number.
+        """
+        if not self._restored:
+            torch.manual_seed(self.seed)  # dropout and noise; data has generators of its own
+        while self.epoch < self.recipe.epochs:
+            begin = time.monotonic()
+            yield from self._train_epoch(tick)
+            row = self._validate(tick)
+            is_best = self._is_best(row)
+            self.best = row if is_best else self.best
+            self.history.append(row)
+            self.epoch, self.step, self._sums = self.epoch + 1, 0, _Sums()
+            yield EpochDone(row, time.monotonic() - begin, is_best)
+
+    def _train_epoch(self, tick: Callable[[], None]) -> Iterator[Progress]:
+        self.network.train()
+        data = batches(
+            self.train_data,
+            train_transform(self.preprocess, self.augment),
+            batch_size=self.recipe.batch_size,
+            shuffle=True,
+            seed=self.seed,
+            epoch=self.epoch,
+            start_batch=self.step,
+            workers=self.workers,
+        )
+        begin, seen = time.monotonic(), 0
+        for images, target in data:
+            tick()
+            self._train_step(images, target)
+            self.step += 1
+            seen += len(images)
+            sums, rate = self._sums, seen / (time.monotonic() - begin)
+            yield Progress(
+                self.epoch,
+                self.step,
+                self.steps,
+                sums.loss / sums.count,
+                sums.metric / sums.count,
+                rate,
+            )
+        tick()
+
+    def _train_step(self, images: Tensor, target: Tensor) -> None:
+        images = images.to(self.device, memory_format=torch.channels_last)
+        target = target.to(self.device)
+        factor = lr_factor(self.recipe, self.epoch + self.step / self.steps)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_lr"] * factor
+            optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            output = self.network(images)
+        output = output.float()
+        loss = self.task.loss(output, target)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"loss is {value} at epoch {self.epoch + 1}, step {self.step + 1}; "
+                "a lower --lr may help, or check the pictures; the last epoch's state is kept"
+            )
+        loss.backward()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        self._sums.loss += value * len(images)
+        self._sums.metric += float(self.task.score(output.detach(), target).sum())
+        self._sums.count += len(images)
+
+    def _validate(self, tick: Callable[[], None]) -> dict[str, Any]:
+        score = evaluate(
+            self.network.baked(),
+            self.task,
+            self.val_data,
+            self.preprocess,
+            self.augment,
+            workers=self.workers,
+            device=self.device,
+            amp=self.amp,
+            tick=tick,
+        )
+        sums, metric = self._sums, self.task.metric
+        row = {
+            "epoch": self.epoch + 1,
+            "lr": self.recipe.lr * lr_factor(self.recipe, self.epoch),
+            "train_loss": sums.loss / sums.count,
+            f"train_{metric}": sums.metric / sums.count,
+            "val_loss": score.loss,
+            f"val_{metric}": score.value,
+        }
+        if self.network.layers:
+            row["ones"] = mean_ones(self.network)
+        return row
+
+    def _is_best(self, row: dict[str, Any]) -> bool:
+        key = f"val_{self.task.metric}"
+        return self.select == "last" or self.best is None or row[key] > self.best[key]
+
+    # ---- saving and restoring
+
+    def state(self) -> State:
+        """Everything needed to continue from here."""
+        tensors = learnt_tensors(self.network)
+        tensors |= {f"counter/{name}": value for name, value in _counters(self.network).items()}
+        tensors["rng/cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
+        for role, optimizer in self.optimizers.items():
+            for place, parameter in enumerate(_parameters(optimizer)):
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    if value is not None:
+                        tensors[f"optimizer/{role}/{place}/{key}"] = torch.as_tensor(value)
+        meta = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": self.history,
+            "best": self.best,
+            "sums": vars(self._sums),
+        }
+        return State(tensors, meta)
+
+    def restore(self, state: State) -> None:
+        """Inverse of `state`."""
+        load_learnt(self.network, state)
+        counters = _counters(self.network)
+        for key, value in state.tensors.items():
+            kind, _, rest = key.partition("/")
+            if kind == "counter":
+                counters[rest].copy_(value)
+            elif kind == "optimizer":
+                role, place, name = rest.split("/")
+                parameter = _parameters(self.optimizers[role])[int(place)]
+                self.optimizers[role].state[parameter][name] = _like(parameter, value)
+        torch.set_rng_state(state.tensors["rng/cpu"])
+        if "rng/cuda" in state.tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state.tensors["rng/cuda"], self.device)
+        self.epoch, self.step = state.meta["epoch"], state.meta["step"]
+        self.history, self.best = state.meta["history"], state.meta["best"]
+        self._sums = _Sums(**state.meta["sums"])
+        self._restored = True
+
+
+def learnt_tensors(network: MaskedNetwork) -> dict[str, Tensor]:
+    """Params and the task's own tensors under the names a run's file keeps them by."""
+    tensors = {f"params/{layer}/{key}": value for layer, key, value in named_params(network)}
+    for role, own in network.own_tensors().items():
+        tensors |= {f"own/{role}/{name}": value for name, value in own.items()}
+    return {key: value.detach() for key, value in tensors.items()}
+
+
+@torch.no_grad()
+def load_learnt(network: MaskedNetwork, state: State) -> None:
+    """Copy a run's params and tensors into a network of the same making."""
+    for key, value in learnt_tensors(network).items():
+        value.copy_(state.tensors[key])
+
+
+def _counters(network: MaskedNetwork) -> dict[str, Tensor]:
+    """Integer buffers (batch counts of norms): part of the state, not of what is learnt."""
+    return {n: b for n, b in network.network.named_buffers() if not b.is_floating_point()}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` on the parameter's device and, where it is an average of it, in its layout."""
+    if value.shape != parameter.shape or not value.dim():
+        return value.clone()
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def make_optimizers(network: MaskedNetwork, recipe: Recipe) -> dict[str, torch.optim.Optimizer]:
+    """One optimiser for the head, one for the rest.
+
+    Weight decay reaches only matrices and kernels that are trained themselves: decay on scores
+    would pull them across their threshold, on frozen tensors it would change the backbone.
+
+    Raises:
+        OptionError: unknown optimiser.
+    """
+    groups = network.trained_groups()
+    head = groups.pop("head", [])
+    decayed = [p for p in groups.get("weights", []) if p.dim() > 1]
+    rest = [p for ps in groups.values() for p in ps if not any(p is d for d in decayed)]
+    optimizers = {}
+    if rest or decayed:
+        parts = [(rest, 0.0), (decayed, recipe.weight_decay)]
+        optimizers["rest"] = _optimizer(recipe.opt, parts, recipe.lr, recipe.momentum)
+    if head:
+        matrices = [p for p in head if p.dim() > 1]
+        parts = [(matrices, recipe.weight_decay), ([p for p in head if p.dim() <= 1], 0.0)]
+        rate = recipe.lr if recipe.head_lr is None else recipe.head_lr
+        opt = recipe.head_opt or recipe.opt
+        optimizers["head"] = _optimizer(opt, parts, rate, recipe.momentum)
+    return optimizers
+
+
+def _optimizer(
+    name: str, parts: list[tuple[list[nn.Parameter], float]], lr: float, momentum: float
+) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decay, "full_lr": lr}
+        for parameters, decay in parts
+        if parameters
+    ]
+    if name == "adam":
+        # L2 as torch's Adam has it; fused is one pass over 23 million scores, not ten
+        return torch.optim.Adam(groups, lr=lr, fused=True)
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, fused=True)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
+    raise OptionError(f"--opt {name!r}: expected one of {', '.join(OPTIMIZERS)}")
+
+
+def lr_factor(recipe: Recipe, epoch: float) -> float:
+    """Share of the full learning rate at a moment, given in epochs and fractions of one.
+
+    "step" multiplies by decay_rate every decay_epochs; "cosine" falls per step to min_lr at the
+    last epoch (Loshchilov and Hutter 2017, eq. 5, without restarts); warm-up is linear per step.
+    """
+    if epoch < recipe.warmup_epochs:
+        return (epoch + 1e-3) / recipe.warmup_epochs
+    if recipe.sched == "step":
+        factor = recipe.decay_rate ** (int(epoch) // max(recipe.decay_epochs, 1))
+    elif recipe.sched == "cosine":
+        span = max(recipe.epochs - recipe.warmup_epochs, 1)
+        done = (epoch - recipe.warmup_epochs) / span
+        factor = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    elif recipe.sched == "constant":
+        factor = 1.0
+    else:
+        raise OptionError(f"--sched {recipe.sched!r}: expected one of {', '.join(SCHEDULES)}")
+    return max(factor, recipe.min_lr / recipe.lr if recipe.lr else 0.0)
+
+
+def mean_ones(network: MaskedNetwork) -> float:
+    """Share of ones over all mask bits of a network."""
+    sizes = {name: mask["mask"].numel() for name, mask in network.eval().masks().items()}
+    shares = network.share_of_ones()
+    total = sum(sizes.values())
+    return sum(shares[name] * size for name, size in sizes.items()) / max(total, 1)
