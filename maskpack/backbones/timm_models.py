@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import socket
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +19,41 @@ from maskpack.preprocess import Preprocess
 
 # Networks whose pretrained form ends in features get a last layer of this width, replaced later.
 CLASSES = 1000
+HUB_PATIENCE = 10.0  # seconds for the first answer of the hub
 
 
 def build(name: str, weights: Path | str | None, seed: int, head: str | None) -> Backbone:
     """timm's `name`, with or without its tag: `resnet18`, `resnet18.a1_in1k`."""
     timm = import_timm(f"{TIMM_PREFIX}{name}")
     _check(timm, name)
-    pretrained = weights is None
-    if pretrained and not timm.models.is_model_pretrained(name):
-        raise BackboneError(
-            f"timm has no pretrained weights for {name!r}; give --weights FILE or --weights none"
-        )
-    try:
-        with seeded(seed):
-            module: nn.Module = timm.create_model(name, pretrained=pretrained)
-            found = _head(module, name) if head is None else head
-    except BackboneError:
-        raise
-    except Exception as error:  # the hub's clients raise dozens of unrelated types
-        where = (getattr(module_config(timm, name), "hf_hub_id", None) or "its hub").strip()
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise BackboneError(
-            f"weights of {TIMM_PREFIX}{name} could not be fetched from {where} "
-            f"({type(error).__name__}: {reason}); download the model's file elsewhere and give it "
-            f"with --weights FILE"
-        ) from error
+    with seeded(seed):
+        module = _pretrained(timm, name) if weights is None else timm.create_model(name)
+        found = head or _head(module, name)
     tag = getattr(module, "pretrained_cfg", {}).get("tag")
-    full = f"{name}.{tag}" if tag and "." not in name else name
+    full = f"{TIMM_PREFIX}{name}.{tag}" if tag and "." not in name else f"{TIMM_PREFIX}{name}"
     if weights == "none":
         full = f"{full}/none#{seed}"
     elif isinstance(weights, Path):
-        fit_weights(module, read_weights(weights), found, str(weights))
-    return make_backbone(f"{TIMM_PREFIX}{full}", module, _preprocess(timm, module), found)
+        module = _from_file(timm, name, module, weights, found)
+    return make_backbone(full, module, _preprocess(timm, module), found)
+
+
+def _from_file(timm: Any, name: str, module: nn.Module, path: Path, head: str) -> nn.Module:
+    """The network with the file's weights, in timm's own names or in those of the first authors."""
+    state = read_weights(path)
+    try:
+        fit_weights(module, state, head, str(path))
+    except BackboneError as first:
+        overlay = {"state_dict": state}
+        try:  # timm translates the files it knows: other names, flattened or extra tensors
+            with seeded(0):
+                module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+                if isinstance(module.get_submodule(head), nn.Identity):
+                    _head(module, name)
+        except Exception:  # whatever it ran into, the first error is the one that says something
+            raise first from None
+        fit_weights(module, module.state_dict(), head, str(path))
+    return module
 
 
 def import_timm(what: str) -> Any:
@@ -62,9 +68,46 @@ def import_timm(what: str) -> Any:
     return timm
 
 
-def module_config(timm: Any, name: str) -> Any:
-    """timm's description of a pretrained network, or None."""
-    return timm.get_pretrained_cfg(name, allow_unregistered=False)
+def _pretrained(timm: Any, name: str) -> nn.Module:
+    """The network with the weights that timm downloads or has in its cache."""
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    if config is None or not config.has_weights:
+        raise BackboneError(
+            f"timm has no pretrained weights for {name!r}; give --weights FILE or --weights none"
+        )
+    try:
+        _refuse_offline(config)
+        return timm.create_model(name, pretrained=True)
+    except Exception as error:  # the hub's clients raise dozens of unrelated types
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise BackboneError(
+            f"weights of {TIMM_PREFIX}{name} could not be fetched ({lines[0]}); download them from "
+            f"{_address(config)} elsewhere and give the file with --weights FILE"
+        ) from error
+
+
+def _address(config: Any) -> str:
+    """Where timm's description of a weight set says that its file is."""
+    if not config.hf_hub_id:
+        return str(config.url)
+    import huggingface_hub
+
+    return f"{huggingface_hub.constants.ENDPOINT}/{config.hf_hub_id}"
+
+
+def _refuse_offline(config: Any) -> None:
+    """Raise OSError at once where the hub is out of reach; its client would retry for a minute."""
+    if not config.hf_hub_id or urllib.request.getproxies():
+        return
+    import huggingface_hub
+
+    files = ("model.safetensors", "pytorch_model.bin", config.hf_hub_filename)
+    for file in filter(None, files):
+        if isinstance(huggingface_hub.try_to_load_from_cache(config.hf_hub_id, file), str):
+            return
+    hub = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
+    port = hub.port or (443 if hub.scheme == "https" else 80)
+    socket.create_connection((hub.hostname or "", port), timeout=HUB_PATIENCE).close()
 
 
 def _check(timm: Any, name: str) -> None:
@@ -88,16 +131,24 @@ def _check(timm: Any, name: str) -> None:
 def _head(module: nn.Module, name: str) -> str:
     """Dotted name of the classifier as timm states it; made where the network has none."""
     stated = getattr(module, "pretrained_cfg", {}).get("classifier")
-    if isinstance(stated, (tuple, list)):
+    classifier = module.get_classifier() if hasattr(module, "get_classifier") else None
+    if isinstance(stated, (tuple, list)) or isinstance(classifier, tuple):
         raise BackboneError(
-            f"{TIMM_PREFIX}{name} has {len(stated)} last layers ({', '.join(stated)}), and one is "
-            f"expected; choose a variant without distillation"
+            f"{TIMM_PREFIX}{name} has several last layers, and one is expected; choose another "
+            f"network, or name the layer with --head NAME"
         )
-    if isinstance(module.get_classifier(), nn.Identity):  # type: ignore[operator]
+    if classifier is None:
+        return find_head(module)
+    if not any(isinstance(layer, (nn.Linear, nn.Conv2d)) for layer in classifier.modules()):
         module.reset_classifier(CLASSES)  # type: ignore[operator]
-    classifier = module.get_classifier()  # type: ignore[operator]
-    found = [key for key, layer in module.named_modules() if layer is classifier]
-    return found[0] if found else stated or find_head(module)
+        classifier = module.get_classifier()  # type: ignore[operator]
+    layers = dict(module.named_modules())
+    if isinstance(layers.get(stated or ""), (nn.Linear, nn.Conv2d)):
+        return str(stated)
+    inside = [key for key, layer in layers.items() if layer is classifier]
+    if not inside or isinstance(classifier, (nn.Linear, nn.Conv2d)):
+        return inside[0] if inside else find_head(module)
+    return f"{inside[0]}.{find_head(classifier)}"  # a small stack of its own: norm, then Linear
 
 
 def _preprocess(timm: Any, module: nn.Module) -> Preprocess:
