@@ -551,8 +551,8 @@ def _stop_on_signals() -> Iterator[list[int]]:
         for sent, handler in before.items():
             signal.signal(sent, handler)
 
-    for sent in (signal.SIGINT, signal.SIGTERM):
-        before[sent] = signal.signal(sent, note)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
     try:
         yield caught
     finally:

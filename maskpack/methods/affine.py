@@ -83,18 +83,12 @@ class Affine(Method):
     def effective_weight(self, weight: Tensor, mask: Mask) -> Tensor:
         bits = mask["mask"].to(weight.dtype)
         k0, k1, k2, k3 = (mask[key] if key in mask else self._fixed(key) for key in START)
-        # a term that is fixed at 0 is not computed: Piggyback stays weight * mask exactly
-        terms = [
-            _times(weight, k0),
-            k1 if isinstance(k1, Tensor) or k1 else None,
-            _times(bits, k2),
-            _times(weight * bits, k3) if isinstance(k3, Tensor) or k3 else None,
-        ]
-        total: Tensor | float = 0.0
-        for term in terms:
-            if term is not None:
-                total = term if isinstance(total, float) and total == 0 else total + term
-        return total.expand_as(weight) if isinstance(total, Tensor) else torch.zeros_like(weight)
+        # eq. 2 with the mask factored out: fewer passes over the weight, forward and backward
+        gated = _line(weight, k3, k2)  # k3 * weight + k2
+        plain = _line(weight, k0, k1)
+        if gated is None:
+            return torch.zeros_like(weight) if plain is None else plain
+        return bits * gated if plain is None else torch.addcmul(plain, bits, gated)
 
     def distance_to_flip(self, params: Params) -> float:
         scores = params["scores"].detach()
@@ -113,9 +107,15 @@ class Affine(Method):
         return value == LEARNED or (value == AUTO and not layer.normed)
 
 
-def _times(value: Tensor, factor: Tensor | float) -> Tensor | None:
-    if isinstance(factor, Tensor):
-        return value * factor
-    if factor == 0:
-        return None
-    return value if factor == 1 else value * factor
+def _line(weight: Tensor, slope: Tensor | float, offset: Tensor | float) -> Tensor | None:
+    """slope * weight + offset; None where both are fixed at 0.
+
+    Terms fixed at 0 and factors fixed at 1 are left out, so that Piggyback's weight * mask is
+    computed as just that.
+    """
+    if isinstance(slope, float) and slope == 0:
+        if isinstance(offset, float) and offset == 0:
+            return None
+        return torch.zeros_like(weight) + offset
+    line = weight if isinstance(slope, float) and slope == 1 else weight * slope
+    return line if isinstance(offset, float) and offset == 0 else line + offset

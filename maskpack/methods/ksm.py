@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from maskpack.binarize import straight_through
+from maskpack.binarize import sigmoid_gradient, straight_through
 from maskpack.layers import Layer
 from maskpack.methods.base import Field, Mask, Method, Params, Recipe, check_choice
 
@@ -64,15 +64,15 @@ class KSM(Method):
 
     def mask(self, params: Params, training: bool = False) -> dict[str, Tensor]:
         scores = params["scores"]
-        hard, soft = scores >= self.threshold, scores
-        if self.gradient == "softmax" or (self.gumbel and training):
-            logit = self.sharpness * (scores - self.threshold)
-            if self.gumbel and training:
-                logit = logit + _gumbel_difference(scores)
-                hard = logit >= 0
-            if self.gradient == "softmax":
-                soft = torch.sigmoid(logit / self.temperature)
-        bits = straight_through(hard, soft)
+        noisy = scores
+        if self.gumbel and training:  # on the logits sharpness * (score - threshold)
+            noisy = scores + _gumbel_difference(scores) / self.sharpness
+        hard = noisy >= self.threshold
+        if self.gradient == "softmax":
+            steepness = self.sharpness / self.temperature
+            bits = sigmoid_gradient(hard, noisy, self.threshold, steepness)
+        else:
+            bits = straight_through(hard, scores)
         if not self.soft:
             return {"mask": bits}
         return {"mask": bits, "scale": self._scale(scores.detach(), hard)}
@@ -94,14 +94,13 @@ class KSM(Method):
         As in the published code the range is taken over the whole layer, kept positions counting
         as 0; a score of exactly 0 keeps the coefficient 0, and half the range is used.
         """
-        off = torch.where(hard, 0.0, scores)
+        off = scores.masked_fill(hard, 0.0)
         if not off.numel():
             return off
-        low, high = off.min(), off.max()
-        span = high - low
+        low, high = torch.aminmax(off)
         # where every score is off and equal the published code divides 0 by 0; here it gives 0
-        scale = torch.where((off != 0) & (span > 0), 0.5 * (off - low) / span, 0.0)
-        scale = torch.nan_to_num(scale)
+        span = (high - low).clamp_min(torch.finfo(off.dtype).tiny)
+        scale = torch.sub(off, low).div_(span).mul_(0.5).masked_fill_(off == 0, 0.0)
         if self.coefficients == "u8":
             return torch.round(scale * LEVELS).to(torch.uint8)
         return scale.half() if self.coefficients == "fp16" else scale
