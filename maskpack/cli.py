@@ -331,6 +331,9 @@ def pack_command(
         bool, typer.Option("--append", help="Add to the file's tasks; replaces those named again.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the file.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Heads, norms and whole weights as float16 (rounded).")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Put the tasks of many runs into one file, at one bit a mask bit; prints the file's name.
@@ -341,7 +344,7 @@ def pack_command(
         raise MaskpackError(f"{output} exists; --append adds to it, --force replaces it")
     from maskpack import packfile
     from maskpack.report import describe
-    from maskpack.resolve import merge, open_pack, renamed
+    from maskpack.resolve import halved, merge, open_pack, renamed
 
     packs: list[Pack] = []
     for source in _paths(sources):
@@ -351,7 +354,7 @@ def pack_command(
     merged = merge(packs)
     if append and output.exists():
         merged = merge([_without(packfile.read(output), set(merged.tasks)), merged])
-    packfile.write(output, merged)
+    packfile.write(output, halved(merged) if half else merged)
     written = packfile.read(output)
     if json:
         from maskpack.tables import print_json

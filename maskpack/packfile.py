@@ -65,7 +65,7 @@ class PackedTask:
     info: Mapping[str, Any]
     streams: Mapping[str, Stream]
     source: str = field(default="", compare=False)  # the file it was read from, for messages
-    _checked: set[str] = field(default_factory=set, compare=False, repr=False)
+    _checked: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
 
     def rows(self, stream: str) -> Iterator[tuple[str, tuple[int, ...], Array]]:
         """Name, shape and stored values of each row: packed bytes for bits, flat values else.

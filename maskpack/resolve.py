@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from maskpack import backbones, methods, packfile
-from maskpack.errors import BackboneError, MaskpackError, PackFormatError
+from maskpack.errors import BackboneError, MaskpackError, OptionError, PackFormatError
 from maskpack.packfile import BackboneInfo, Pack, PackedTask
-from maskpack.packing import mask_streams, own_streams, unpack_task
+from maskpack.packing import OWN, mask_streams, own_streams, unpack_task
 from maskpack.runs import Run, State
 
 if TYPE_CHECKING:
@@ -138,8 +140,25 @@ def merge(packs: Mapping[str, Pack] | list[Pack]) -> Pack:
     return Pack(first.backbone, tasks)
 
 
+def halved(pack: Pack) -> Pack:
+    """A pack whose heads, norms and whole weights are float16: half their bytes, and rounded.
+
+    Raises:
+        OptionError: a value is too large for float16.
+    """
+    tasks = {}
+    for name, task in pack.tasks.items():
+        streams = dict(task.streams)
+        for role in OWN & streams.keys():
+            with np.errstate(over="ignore"):
+                data = streams[role].data.astype(np.float16)
+            if not np.isfinite(data).all():
+                raise OptionError(f"{name}, {role}: a value is beyond float16; leave out --half")
+            streams[role] = dataclasses.replace(streams[role], dtype="f16", data=data)
+        tasks[name] = dataclasses.replace(task, streams=streams)
+    return Pack(pack.backbone, tasks, pack.path)
+
+
 def renamed(pack: Pack, name: str) -> Pack:
     """A pack of one task under another name."""
-    task = pack.task()
-    fields = {key: value for key, value in vars(task).items() if not key.startswith("_")}
-    return Pack(pack.backbone, {name: PackedTask(**fields | {"name": name})}, pack.path)
+    return Pack(pack.backbone, {name: dataclasses.replace(pack.task(), name=name)}, pack.path)

@@ -30,6 +30,7 @@ ROWS = {  # label: method, norms
     "piggyback, task norms": ("piggyback", "task"),
     "ksm": ("ksm", "task"),
     "affine": ("affine", "task"),
+    "affine, frozen norms": ("affine", "frozen"),
 }
 GRID = (1e-4, 3e-4, 1e-3)
 HEAD_LR = 1e-3  # the head's, for every method but classifier-only, whose grid it is

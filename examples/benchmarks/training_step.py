@@ -2,8 +2,8 @@
 
     python examples/benchmarks/training_step.py --backbone mobilenet_v2 --img-size 96
 
-Prints the median of each method's ratio to the fine-tuning step measured just before it. The weights
-are random: a step costs the same with any.
+Prints the median of each method's ratio to the fine-tuning step measured just before it. The
+weights are random: a step costs the same with any.
 """
 
 from __future__ import annotations
