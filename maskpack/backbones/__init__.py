@@ -21,7 +21,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskpack.errors import BackboneError
+from maskpack.errors import BackboneError, UnknownName
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +43,7 @@ FAMILIES = {
     "run:runs/scratch": "a network trained from scratch: a run or a pack",
 }
 
-_RANDOM = re.compile(r"(?P<name>.+)/none(?:#(?P<seed>\d+))?")
+_RANDOM = re.compile(r"(?P<name>.+)/none(?:#(?P<seed>\d{1,18}))?")
 _CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _WEIGHT_SET = re.compile(r"\w+/[A-Z0-9_]+")
 
@@ -60,6 +60,7 @@ def open_backbone(
     weights  None: the named set. "none": random from `seed`, and the name says so
              ("resnet18/none#3"), so it can be opened again. A file: its tensors; the name then
              stays that of the network, and the fingerprint tells which weights it carries.
+             A seed in the name goes before the argument.
     head     dotted name of the last layer, where the last Linear is not it.
 
     Raises UnknownName for a name that is in no table and BackboneError for everything else.
@@ -84,11 +85,14 @@ def open_backbone(
         from maskpack.backbones import timm_models
 
         return timm_models.build(name.removeprefix(TIMM_PREFIX), chosen, seed, head)
-    if name in EFFICIENTNET_LITE:
+    family, _, weight_set = name.partition("/")
+    if family in EFFICIENTNET_LITE:
+        if weight_set:
+            raise UnknownName(f"weight set of {family}", weight_set, ["none"])
         from maskpack.backbones import efficientnet_lite
 
         return efficientnet_lite.build(name, chosen, seed, head)
-    if _CALLABLE.fullmatch(name):
+    if names_code(name):
         from maskpack.backbones import callables
 
         return callables.build(name, chosen, seed, head)
@@ -98,6 +102,15 @@ def open_backbone(
     if not imagenet.knows(name):
         _refuse_path(name)
     return imagenet.build(name, chosen, seed, head)
+
+
+def names_code(name: str) -> bool:
+    """Whether opening `name` imports and calls a module of the user's (`mynet:build`).
+
+    A name that comes out of a file somebody else made should not do so unasked.
+    """
+    prefixed = name.startswith((RUN_PREFIX, TIMM_PREFIX))
+    return not prefixed and bool(_CALLABLE.fullmatch(name.partition("/")[0]))
 
 
 def from_module(
@@ -124,10 +137,17 @@ def _refuse_path(name: str) -> None:
         or "\\" in name
         or ("/" in name and not _WEIGHT_SET.fullmatch(name))
         or name.startswith((".", "~"))
-        or Path(name).exists()
+        or _exists(name)
     )
     if looks_like_path:
         raise BackboneError(
             f"backbone {name!r} is a path, not a name; for a file of weights: --backbone NAME "
             f"--weights {name}; for a run or pack: --backbone {RUN_PREFIX}{name}"
         )
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # a name too long for a file
+        return False

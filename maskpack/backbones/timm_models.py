@@ -128,7 +128,7 @@ def _check(timm: Any, name: str) -> None:
             raise UnknownName(f"weight set of {TIMM_PREFIX}{arch}", tag, tags)
 
 
-def _head(module: nn.Module, name: str) -> str:
+def _head(module: Any, name: str) -> str:
     """Dotted name of the classifier as timm states it; made where the network has none."""
     stated = getattr(module, "pretrained_cfg", {}).get("classifier")
     classifier = module.get_classifier() if hasattr(module, "get_classifier") else None
@@ -140,8 +140,8 @@ def _head(module: nn.Module, name: str) -> str:
     if classifier is None:
         return find_head(module)
     if not any(isinstance(layer, (nn.Linear, nn.Conv2d)) for layer in classifier.modules()):
-        module.reset_classifier(CLASSES)  # type: ignore[operator]
-        classifier = module.get_classifier()  # type: ignore[operator]
+        module.reset_classifier(CLASSES)
+        classifier = module.get_classifier()
     layers = dict(module.named_modules())
     if isinstance(layers.get(stated or ""), (nn.Linear, nn.Conv2d)):
         return str(stated)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +22,7 @@ from maskpack.errors import BackboneError
 # Where training scripts keep the tensors inside a checkpoint. An averaged copy comes first: it is
 # the one whose accuracy was published (timm chooses in the same order).
 NESTS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net")
+DEPTH = 3  # tables within tables; a hostile pickle can hold one that contains itself
 # What wrappers put before every name: DataParallel, torch.compile.
 WRAPPERS = ("module.", "_orig_mod.")
 
@@ -38,8 +41,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"{path}: weights are read from {', '.join(WEIGHT_SUFFIXES)} files, not {path.suffix!r}"
         )
     content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
-    while nest := next((key for key in NESTS if isinstance(_get(content, key), Mapping)), None):
-        content = content[nest]
+    for _ in range(DEPTH):
+        nest = next((key for key in NESTS if isinstance(_get(content, key), Mapping)), None)
+        content = content if nest is None else content[nest]
     if not isinstance(content, Mapping):
         raise BackboneError(
             f"{path}: holds a {type(content).__name__}, and a table of tensors by name is "
@@ -79,7 +83,9 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], head: str, where
     mistyped = [
         f"{name} is {_dtype(tensor)} and should be {_dtype(own[name])}"
         for name, tensor in fitting.items()
-        if name in own and own[name].is_floating_point() != tensor.is_floating_point()
+        if name in own
+        and own[name].is_floating_point() != tensor.is_floating_point()
+        and not _optional(name, head)
     ]
     _refuse(where, module, {"with another shape": misshaped, "with another type": mistyped})
 
@@ -118,16 +124,24 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _load_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # timm and torchvision's training scripts save their options beside the weights, in a
+        # Namespace: attributes only, no code.
+        allowed = torch.serialization.safe_globals([argparse.Namespace])
+        with allowed, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they announce is refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can raise anything at all
         text = str(error)
-        # "Unsupported global: GLOBAL mynet.Net was not an allowed global"; also TorchScript's
-        wanted = re.search(r"(?:GLOBAL|class|global) ([\w.]+\.[\w.]+)", text)
-        if wanted or "Unsupported" in text or "TorchScript" in text:
-            what = f" ({wanted[1]})" if wanted else ""
+        # "Unsupported global: GLOBAL mynet.Net was not an allowed global", for instance
+        named = re.search(r"(?:GLOBAL|class) ([\w.]+\.[\w.]+)", text)
+        # Newer pickles (0x80, protocol) stop at an operand that weights never have.
+        with path.open("rb") as file:
+            foreign = "Unsupported operand" in text and file.read(1) == b"\x80"
+        if named or foreign or "TorchScript" in text:
+            what = f" ({named[1]})" if named else ""
             raise BackboneError(
-                f"{path}: can only be read by running code that is in the file{what}, which is "
-                f"refused; save module.state_dict() with torch.save, or as safetensors"
+                f"{path}: can only be read by running code it names{what}, which is refused; save "
+                f"module.state_dict() with torch.save, or as safetensors"
             ) from error
         raise BackboneError(
             f"{path}: is not a whole file of PyTorch weights ({type(error).__name__}); "
