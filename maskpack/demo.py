@@ -13,7 +13,7 @@ from maskpack.errors import BackboneError, RunError
 
 BACKBONE = "efficientnet_lite0"
 PICTURES = "--img-size 64"
-TRAINING = "--epochs 4 --lr 5e-4 --head-lr 1e-3 --sched cosine"
+TRAINING = "--epochs 4 --lr 2e-4 --head-lr 1e-3 --sched cosine"
 
 
 def run_demo(folder: Path, call: Callable[[list[str]], None]) -> None:

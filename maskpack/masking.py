@@ -86,17 +86,21 @@ class MaskedNetwork(nn.Module):
         return self
 
     def own_tensors(self) -> dict[str, dict[str, Tensor]]:
-        """The task's tensors that are no masks: by role (head, norms, weights) and state name."""
+        """The task's tensors that are no masks: by role (head, norms, weights) and state name.
+
+        A tensor with several names comes once, under the first.
+        """
+        names: dict[int, str] = {}
         state = self.network.state_dict(keep_vars=True)
+        state = {n: t for n, t in state.items() if names.setdefault(id(t), n) == n}
         head = {name: t for name, t in state.items() if name.startswith(f"{self.head}.")}
-        norms = norm_tensors(self.network, self.head)
+        norms = {n: t for n, t in norm_tensors(self.network, self.head).items() if n in state}
         roles = {"head": head, "norms": norms if self.norms != "frozen" else {}}
         if self.method.trains_weights:
-            rest = state.keys() - head.keys() - norms.keys()
             roles["weights"] = {
                 name: tensor
                 for name, tensor in state.items()
-                if name in rest and tensor.is_floating_point()
+                if name not in head and name not in norms and tensor.is_floating_point()
             }
         return {role: _without(tensors, self.layers) for role, tensors in roles.items() if tensors}
 

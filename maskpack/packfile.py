@@ -253,9 +253,9 @@ def write(path: Path | str, pack: Pack) -> None:
         "tables": tables,
         "tasks": tasks,
     }
-    with replacing(path) as neighbour:
+    with replacing(path) as written:
         try:
-            save_file(tensors, neighbour, metadata={KEY: canonical_json(header)})
+            save_file(tensors, written, metadata={KEY: canonical_json(header)})
         except SafetensorError as error:
             raise MaskpackError(f"{path}: cannot be written: {error}") from error
 

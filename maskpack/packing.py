@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
     from maskpack.methods.base import Method
 
-OWN = frozenset(
-    ("head", "norms", "weights")
-)  # streams that are whole tensors of the network's state
+OWN = ("head", "norms", "weights")  # streams that are whole tensors of the network's state
 
 
 def pack_task(network: MaskedNetwork, name: str, info: Mapping[str, Any]) -> PackedTask:
@@ -114,31 +112,51 @@ def unpack_task(task: PackedTask, backbone: Backbone) -> nn.Module:
 def apply_task(network: nn.Module, task: PackedTask, backbone: Backbone) -> nn.Module:
     """Make `network`, of the backbone's architecture, compute a packed task; in place.
 
-    Every weight is built from the pristine backbone, whatever `network` computed before.
+    Every weight is built from the pristine backbone, whatever `network` computed before. Nothing
+    is changed where the task does not fit.
     """
     own = {role: task.arrays(role) for role in OWN if role in task.streams}
-    if "head" not in own:
-        raise PackFormatError(f"{task.source}: {task.name}: no head in the file")
-    head = own["head"]
-    outputs = next((a.shape[0] for n, a in head.items() if n.endswith(".weight")), 0)
-    replace_head(network, backbone.head, outputs, seed=0)
-    weights: dict[str, Tensor] = dict(backbone.state())
-    device = next(iter(network.parameters())).device
     state = network.state_dict(keep_vars=True)
+    outputs = _check_own(task, own, state, backbone.head)
+    weights = {
+        name: torch.from_numpy(array.copy())
+        for arrays in own.values()
+        for name, array in arrays.items()
+    }
+    weights |= _effective_weights(task, backbone, state)
+    # the task's own come last: a weight that two modules share also stands under its other name
+    pristine = {name: t for name, t in backbone.state().items() if name not in weights}
+    replace_head(network, backbone.head, outputs, seed=0)
+    set_weights(network, pristine | weights)
+    return network.eval().requires_grad_(False)
+
+
+def _check_own(
+    task: PackedTask,
+    own: Mapping[str, Mapping[str, Array]],
+    state: Mapping[str, Tensor],
+    head: str,
+) -> int:
+    """Check the task's own tensors against a network's; the number of its head's outputs."""
+    if "head" not in own:
+        _misfit(task, head, "no head in the file")
+    first = next(iter(own["head"].values()), np.zeros(()))
+    outputs = first.shape[0] if first.ndim else 0
+    if not outputs:
+        _misfit(task, head, "the head has no outputs")
     for role, arrays in own.items():
         for name, array in arrays.items():
-            inside = name.startswith(f"{backbone.head}.")
+            inside = name.startswith(f"{head}.")
             if name not in state or inside != (role == "head"):
                 _misfit(task, name, "is no such tensor of the backbone")
-            if state[name].shape != array.shape:
-                _misfit(task, name, f"has shape {array.shape}, {tuple(state[name].shape)} expected")
-            weights[name] = torch.from_numpy(array.copy())
-    missing = [n for n in state if n.startswith(f"{backbone.head}.") and n not in weights]
+            shape = tuple(state[name].shape)
+            expected = (outputs, *shape[1:]) if inside else shape
+            if array.shape != expected:
+                _misfit(task, name, f"has shape {array.shape}, {expected} expected")
+    missing = [n for n in state if n.startswith(f"{head}.") and n not in own["head"]]
     if missing:
         _misfit(task, missing[0], "is missing from the head")
-    weights |= _effective_weights(task, backbone, state)
-    set_weights(network, {name: value.to(device) for name, value in weights.items()})
-    return network.eval().requires_grad_(False)
+    return outputs
 
 
 def _effective_weights(

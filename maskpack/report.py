@@ -31,7 +31,8 @@ def task_bytes(task: PackedTask) -> dict[str, int]:
 
 def fine_tuned_bytes(pack: Pack, task: PackedTask) -> int:
     """What a fine-tuned copy of the network costs: every weight and the head, in float32."""
-    return pack.backbone.size_bytes + task_bytes(task)["head"]
+    head = task.streams.get("head")
+    return pack.backbone.size_bytes + (4 * head.data.size if head else 0)
 
 
 def size_rows(pack: Pack) -> list[Row]:

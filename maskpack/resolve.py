@@ -149,7 +149,7 @@ def halved(pack: Pack) -> Pack:
     tasks = {}
     for name, task in pack.tasks.items():
         streams = dict(task.streams)
-        for role in OWN & streams.keys():
+        for role in (role for role in OWN if role in task.streams):
             with np.errstate(over="ignore"):
                 data = streams[role].data.astype(np.float16)
             if not np.isfinite(data).all():

@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from maskpack.errors import MaskpackError, RunError
-from maskpack.files import replacing, write_text
+from maskpack.files import remove_parts, replacing, write_text
 from maskpack.packfile import canonical_json
 
 KEY = "maskpack-run"  # the one metadata key, so that equal states are equal bytes
@@ -100,7 +100,8 @@ class Run:
             raise RunError(f"{self.path}: cannot be used: {error.strerror}") from error
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # lockf, not flock: loading workers inherit the latter and outlive a SIGKILL
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
@@ -111,6 +112,7 @@ class Run:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            remove_parts(self.path)
             yield
 
     def save_last(self, state: State) -> None:
@@ -173,9 +175,9 @@ class Run:
 def save_state(path: Path, state: State) -> None:
     """Write a state whole or not at all."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.tensors.items()}
-    with replacing(path) as neighbour:
+    with replacing(path) as written:
         try:
-            save_file(tensors, neighbour, metadata={KEY: canonical_json(state.meta)})
+            save_file(tensors, written, metadata={KEY: canonical_json(state.meta)})
         except SafetensorError as error:
             raise MaskpackError(f"{path}: cannot be written: {error}") from error
 
