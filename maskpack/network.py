@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 from maskpack.backbones.base import replace_head
 from maskpack.errors import OptionError
@@ -38,11 +39,25 @@ def task_network(
     """
     module = copy.deepcopy(backbone.module)
     size = backbone.preprocess.img_size
+    example = torch.zeros(1, 3, size, size)
+    _check_runs(module, example, backbone.name)
     layers = {}
     if method.masks:
-        example = torch.zeros(1, 3, size, size)
         layers = find_layers(module, backbone.head, include, exclude, example)
         if not layers:
             raise OptionError("no weight of the network is masked; see --include and --exclude")
     network = replace_head(module, backbone.head, outputs, seed=seed)
     return MaskedNetwork(network, backbone.head, method, layers, norms or method.norms, seed)
+
+
+@torch.no_grad()
+def _check_runs(network: nn.Module, example: Tensor, name: str) -> None:
+    """Raise OptionError where a network does not take pictures of this size."""
+    try:
+        network.eval()(example)
+    except Exception as error:  # somebody else's network, which may raise anything
+        shape = " x ".join(str(n) for n in example.shape[1:])
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OptionError(
+            f"{name} does not run on {shape} pictures: {first}; choose another --img-size"
+        ) from error

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
     from maskpack.methods.base import Method
 
-OWN = ("head", "norms", "weights")  # streams that are whole tensors of the network's state
+# streams that are whole tensors of the network's state
+OWN = ("head", "norms", "weights")
 
 
 def pack_task(network: MaskedNetwork, name: str, info: Mapping[str, Any]) -> PackedTask:
