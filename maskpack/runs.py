@@ -17,7 +17,7 @@ import json
 import os
 import platform
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -77,12 +77,12 @@ class Run:
 
     def check_same(self, options: Mapping[str, Any], besides: Collection[str] = ()) -> None:
         """Raise RunError when the run was started with other options, `besides` aside."""
-        before = self.options
-        for key in sorted((before.keys() | options.keys()) - set(besides)):
-            if before.get(key) != options.get(key):
+        before, now = _flat(self.options), _flat(options)
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key) and key.partition(".")[0] not in besides:
                 raise RunError(
                     f"{self.path} was started with {key}={before.get(key)!r}, now "
-                    f"{key}={options.get(key)!r}; resume with the same options, or choose another "
+                    f"{key}={now.get(key)!r}; resume with the same options, or choose another "
                     "folder with -o"
                 )
 
@@ -151,7 +151,11 @@ class Run:
         """Training time so far, all sessions together."""
         path = self.path / "timing.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return sum(json.loads(line)["seconds"] for line in lines)
+        total = 0.0
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):  # half a line, of a killed process
+                total += json.loads(line)["seconds"]
+        return total
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         self._write("result.json", result)
@@ -165,11 +169,20 @@ class Run:
             value = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{self.path} is not a run (no {name} in it)") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}: cannot be read: {error}") from None
         if not isinstance(value, dict):
             raise RunError(f"{path}: {type(value).__name__}, expected a JSON object")
         return value
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with those of a group (recipe, augment, ...) beside the others: `recipe.epochs`."""
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        inner = value if isinstance(value, dict) else {}
+        flat |= {f"{key}.{name}": item for name, item in inner.items()} if inner else {key: value}
+    return flat
 
 
 def save_state(path: Path, state: State) -> None:
@@ -192,9 +205,12 @@ def load_state(path: Path) -> State:
         with safe_open(path, framework="pt") as file:
             metadata_ = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return State(tensors, json.loads(metadata_[KEY]))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        meta = json.loads(metadata_[KEY])
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a run's state or damaged: {error}") from error
+    if not isinstance(meta, dict):
+        raise RunError(f"{path}: damaged: {type(meta).__name__}, expected a JSON object")
+    return State(tensors, meta)
 
 
 def environment() -> dict[str, Any]:
