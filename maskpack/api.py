@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ from maskpack.learn import Options, learn, open_session
 from maskpack.masking import MaskedNetwork
 from maskpack.network import task_network
 from maskpack.packfile import Pack, PackedTask
-from maskpack.packing import apply_task, check_fits, info_of, pack_task, unpack_task
-from maskpack.resolve import merge, open_backbone, open_base, open_pack, renamed
+from maskpack.packing import apply_task, info_of, pack_task, unpack_task
+from maskpack.resolve import check_base, merge, open_backbone, open_base, open_pack, renamed
 from maskpack.runs import Run
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ def load(
     task: str | None = None,
     *,
     backbone: Backbone | nn.Module | str | None = None,
+    trust_code: bool = False,
 ) -> nn.Module:
     """One task's network: a plain nn.Module in eval mode, with nothing of maskpack in it.
 
     `backbone` is needed only where the pack's own name for it cannot be opened here: a module of
     yours, an opened backbone, or another name. A module is copied, not changed. Without `task`
-    the pack must hold one task.
+    the pack must hold one task. Code that the file names (a backbone or method `module:name`) is
+    imported only with `trust_code`.
 
     Raises:
         UnknownName: no such task.
@@ -56,7 +59,7 @@ def load(
     """
     pack = path if isinstance(path, Pack) else open_pack(path)
     packed = pack.task(task)
-    base = _base(pack, packed, backbone)
+    base = _base(pack, packed, backbone, trust_code)
     network = unpack_task(packed, base)
     _bases[network] = base
     return network
@@ -68,6 +71,7 @@ def switch(
     task: str,
     *,
     backbone: Backbone | nn.Module | str | None = None,
+    trust_code: bool = False,
 ) -> nn.Module:
     """Make a network that came from `load` compute another task, in place; returns it.
 
@@ -81,10 +85,9 @@ def switch(
     packed = opened.task(task)
     if backbone is None and model in _bases:
         base = _bases[model]
-        if "weights" not in packed.streams:
-            check_fits(opened.backbone, base, opened.path)
+        check_base(opened, packed, base, trust_code=trust_code)
     else:
-        base = _base(opened, packed, backbone)
+        base = _base(opened, packed, backbone, trust_code)
         _bases[model] = base
     return apply_task(model, packed, base)
 
@@ -170,16 +173,18 @@ def pack(
 def _open(backbone: Backbone | nn.Module | str) -> Backbone:
     if isinstance(backbone, str):
         return open_backbone(backbone)
-    return from_module(backbone) if isinstance(backbone, nn.Module) else backbone
+    return from_module(copy.deepcopy(backbone)) if isinstance(backbone, nn.Module) else backbone
 
 
-def _base(pack: Pack, task: PackedTask, given: Backbone | nn.Module | str | None) -> Backbone:
-    if given is None:
-        return open_base(pack, task)
-    if isinstance(given, nn.Module):
-        base = from_module(given, pack.backbone.name, pack.backbone.head)
+def _base(
+    pack: Pack, task: PackedTask, given: Backbone | nn.Module | str | None, trust_code: bool
+) -> Backbone:
+    if given is None or isinstance(given, str):
+        return open_base(pack, task, backbone=given, trust_code=trust_code)
+    if isinstance(given, nn.Module):  # from_module changes its type, device and mode in place
+        copied = copy.deepcopy(given)
+        base = from_module(copied, pack.backbone.name, pack.backbone.head)
     else:
-        base = _open(given)
-    if "weights" not in task.streams:
-        check_fits(pack.backbone, base, pack.path)
+        base = given
+    check_base(pack, task, base, trust_code=trust_code)
     return base

@@ -35,7 +35,8 @@ verbosity = {"quiet": False, "verbose": False}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", "-j", help="Loading processes.  [default: 2 at most]")
+    int | None,
+    typer.Option("--workers", "-j", help="Loading processes.  [default: cores - 2, at most 4]"),
 ]
 
 
@@ -228,7 +229,7 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
 
     output: Path | None = given["output"]
     workers = given["workers"]
-    workers = min(2, os.cpu_count() or 1) if workers is None else workers
+    workers = _default_workers() if workers is None else workers
     if given["backbone"] is None and given["task"] is None and given["resume"] and output:
         known = Options.__dataclass_fields__
         kept = {key: value for key, value in Run(output).options.items() if key in known}
@@ -394,6 +395,9 @@ def eval_command(
         str | None, typer.Option(help="Where the pack's own name cannot be opened here.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="The backbone's weights file.")] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Import the code a pack names (module:function).")
+    ] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b")] = 64,
     workers: Workers = None,
     device: Device = "auto",
@@ -422,8 +426,9 @@ def eval_command(
                     data=_data_of(name, data or []),
                     backbone=backbone,
                     weights=weights,
+                    trust_code=trust_code,
                     batch_size=batch_size,
-                    workers=min(2, os.cpu_count() or 1) if workers is None else workers,
+                    workers=_default_workers() if workers is None else workers,
                     device=pick_device(device),
                 )
             )
@@ -526,6 +531,11 @@ def env(json: Json = False) -> None:
 
 
 # ---- shared
+
+
+def _default_workers() -> int:
+    # on two cores the training itself wants both
+    return max(0, min(4, (os.cpu_count() or 1) - 2))
 
 
 def _paths(sources: list[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from maskpack import backbones, methods, packfile
 from maskpack.errors import BackboneError, MaskpackError, OptionError, PackFormatError
 from maskpack.packfile import BackboneInfo, Pack, PackedTask
-from maskpack.packing import OWN, mask_streams, own_streams, unpack_task
+from maskpack.packing import OWN, check_fits, mask_streams, own_streams, unpack_task
 from maskpack.runs import Run, State
 
 if TYPE_CHECKING:
@@ -42,22 +42,53 @@ def open_backbone(
     path, _, task_name = name.removeprefix(backbones.RUN_PREFIX).partition("#")
     pack = open_pack(path)
     task = pack.task(task_name or None)
+    if pack.backbone.name.partition("#")[0] == name.partition("#")[0]:
+        raise BackboneError(f"{path} names itself as its backbone; the file is damaged")
     base = open_base(pack, task)
     module = unpack_task(task, base)
     return make_backbone(name, module, base.preprocess, head or base.head)
 
 
-def open_base(pack: Pack, task: PackedTask | None = None) -> Backbone:
-    """The backbone a pack names, opened by that name and checked against its fingerprint."""
-    from maskpack.packing import check_fits
+def open_base(
+    pack: Pack,
+    task: PackedTask,
+    *,
+    backbone: str | None = None,
+    weights: str | Path | None = None,
+    trust_code: bool = False,
+) -> Backbone:
+    """The backbone of a packed task, by the pack's own name for it or by the one given.
 
-    # a network trained from scratch or fine-tuned brings every weight itself
-    own = task is not None and "weights" in task.streams
-    name = pack.backbone.name
-    base = open_backbone(name, head=pack.backbone.head)
-    if not own:
-        check_fits(pack.backbone, base, pack.path)
+    Raises:
+        BackboneError: it cannot be had, is not the one the masks were trained on, or is code
+            that is not trusted.
+    """
+    if backbone is None and not trust_code:
+        refuse_code(pack, backbones.names_code(pack.backbone.name), pack.backbone.name)
+    head = pack.backbone.head
+    base = open_backbone(backbone or pack.backbone.name, weights=weights, head=head)
+    check_base(pack, task, base, trust_code=trust_code)
     return base
+
+
+def check_base(pack: Pack, task: PackedTask, base: Backbone, *, trust_code: bool = False) -> None:
+    """Raise BackboneError unless a task can be rebuilt on this backbone, with methods trusted."""
+    if not trust_code:
+        refuse_code(pack, task.method not in methods.METHODS, task.method)
+    if "weights" not in task.streams:  # or the task brings every weight itself
+        check_fits(pack.backbone, base, pack.path)
+
+
+def refuse_code(pack: Pack, is_code: bool, name: str) -> None:
+    """Raise BackboneError where a file's name stands for Python code (`module:function`).
+
+    A run's folder is the user's own, and trusted.
+    """
+    if is_code and not (pack.path is not None and pack.path.is_dir()):
+        raise BackboneError(
+            f"{pack.path} wants to import Python code, {name!r}; if you trust the file: "
+            "--trust-code, or trust_code=True from Python"
+        )
 
 
 def open_pack(path: str | Path) -> Pack:

@@ -9,10 +9,10 @@ import torch
 from maskpack.errors import DataError, PackFormatError
 from maskpack.evaluate import evaluate
 from maskpack.packfile import Pack
-from maskpack.packing import check_fits, unpack_task
+from maskpack.packing import unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import fine_tuned_bytes, task_bytes
-from maskpack.resolve import open_backbone, open_base
+from maskpack.resolve import open_base
 from maskpack.tasks import open_task
 
 
@@ -24,6 +24,7 @@ def score_task(
     data: str | None = None,
     backbone: str | None = None,
     weights: str | None = None,
+    trust_code: bool = False,
     batch_size: int = 64,
     workers: int = 0,
     device: torch.device | str = "cpu",
@@ -36,12 +37,7 @@ def score_task(
         DataError: the pictures are missing, or have other classes than the task was learnt on.
     """
     packed = pack.task(name)
-    if backbone is None and weights is None:
-        base = open_base(pack, packed)
-    else:
-        base = open_backbone(backbone or pack.backbone.name, weights=weights)
-        if "weights" not in packed.streams:
-            check_fits(pack.backbone, base, pack.path)
+    base = open_base(pack, packed, backbone=backbone, weights=weights, trust_code=trust_code)
     try:
         about = dict(packed.info["task"])
         preprocess = Preprocess(**packed.info["preprocess"])
