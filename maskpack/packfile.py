@@ -35,6 +35,7 @@ NUMPY: dict[str, np.dtype[Any]] = {
 }
 UNITS = {BITS: "bytes", "u8": "values", "f16": "values", "f32": "values"}
 LARGEST = 1 << 48  # elements of one tensor: more is a lie, whatever the file says
+LONGEST = 300  # characters of a message about a damaged file
 
 Array = npt.NDArray[Any]
 Table = tuple[tuple[str, tuple[int, ...]], ...]
@@ -224,10 +225,10 @@ def write(path: Path | str, pack: Pack) -> None:
     tables: list[Table] = []
     tasks: dict[str, Any] = {}
     tensors: dict[str, Array] = {}
-    for name, task in pack.tasks.items():
+    for name, task in sorted(pack.tasks.items()):  # sorted: the order of a mapping is no content
         check_task_name(name)
         streams: dict[str, Any] = {}
-        for key, stream in task.streams.items():
+        for key, stream in sorted(task.streams.items()):
             if stream.table not in tables:
                 tables.append(stream.table)
             streams[key] = {"table": tables.index(stream.table), "dtype": stream.dtype}
@@ -285,6 +286,8 @@ def read(path: Path | str) -> Pack:
         PackFormatError: not a pack, damaged, or its header and its content disagree.
     """
     path = Path(path)
+    if path.is_dir():
+        raise PackFormatError(f"{path} is a folder; expected a pack")
     try:
         size = path.stat().st_size
         with safe_open(path, framework="numpy") as file:  # validates the container
@@ -297,7 +300,8 @@ def read(path: Path | str) -> Pack:
     except SafetensorError as error:
         if not size:
             raise PackFormatError(f"{path} is empty; expected a pack") from error
-        raise PackFormatError(f"{path} is not a pack or is damaged: {error}") from error
+        why = _line(str(error))
+        raise PackFormatError(f"{path} is not a pack or is damaged: {why}") from error
     if KEY not in metadata:
         raise PackFormatError(
             f"{path} is a safetensors file but not a pack (no {KEY!r} in its metadata); "
@@ -315,10 +319,23 @@ def _parse(path: Path, text: str) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
 
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a name stands twice")
+        return found
+
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise PackFormatError(f"{path}: header is not JSON: {error}; the file is damaged") from None
+        why = _line(str(error))
+        raise PackFormatError(f"{path}: header is not JSON: {why}; the file is damaged") from None
+
+
+def _line(message: str) -> str:
+    """A message in one line of bearable length, whatever a hostile file put into it."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[: LONGEST + 1])
+    return shown if len(message) <= LONGEST else f"{shown[:LONGEST]} ..."
 
 
 class _Reader:
@@ -335,8 +352,8 @@ class _Reader:
             self._fail(f"format {version}, this maskpack reads {FORMAT}; {hint}")
         about = self._get(self.header, "backbone", dict, "header")
         size_bytes = self._get(about, "size_bytes", int, "backbone")
-        if size_bytes < 0:
-            self._fail(f"backbone: size_bytes is {size_bytes}, expected 0 or more")
+        if not 0 <= size_bytes <= LARGEST:
+            self._fail(f"backbone: size_bytes is {size_bytes}, expected 0 to {LARGEST}")
         backbone = BackboneInfo(
             self._get(about, "name", str, "backbone"),
             self._get(about, "fingerprint", str, "backbone"),
@@ -361,6 +378,8 @@ class _Reader:
             self._fail(str(error))
         about = self._typed(about, dict, name)
         kept = self._get(about, "streams", dict, name)
+        for key in kept:
+            self._typed(key, str, name)
         streams = {key: self._stream(name, key, kept[key]) for key in kept}
         task = PackedTask(
             name,
@@ -395,6 +414,8 @@ class _Reader:
         zeros_of = about.get("zeros_of")
         if zeros_of is not None:
             self._typed(zeros_of, str, where)
+            if dtype == BITS:
+                self._fail(f"{where}: bits have no zeros_of")
         return Stream(self.tables[number], dtype, data, zeros_of)
 
     def _check_stream(self, task: PackedTask, key: str) -> None:
@@ -418,9 +439,10 @@ class _Reader:
         for row in self._typed(table, list, f"table {number}"):
             if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)):
                 self._fail(f"table {number}: a row is not a name and a shape")
-            name, shape = row
+            name, shape = self._typed(row[0], str, f"table {number}"), row[1]
             whole = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
-            if not whole or len(shape) > 8 or math.prod(shape) > LARGEST:
+            # sides of 0 aside: numpy refuses (0, 2 ** 63) though it has no elements
+            if not whole or len(shape) > 8 or math.prod(n or 1 for n in shape) > LARGEST:
                 self._fail(f"table {number}, {name}: {str(shape)[:80]} is not a shape")
             rows.append((name, tuple(shape)))
         if len({name for name, _ in rows}) != len(rows):
@@ -435,7 +457,9 @@ class _Reader:
     def _typed(self, value: Any, kind: type, where: str) -> Any:
         if type(value) is not kind:
             self._fail(f"{where}: {type(value).__name__}, expected {kind.__name__}")
+        if isinstance(value, str) and not value.isprintable():
+            self._fail(f"{where}: {value!r} is not printable")
         return value
 
     def _fail(self, message: str) -> NoReturn:
-        raise PackFormatError(f"{self.path}: {message}")
+        raise PackFormatError(f"{self.path}: {_line(message)}")
