@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from maskpack.errors import OptionError
@@ -16,7 +17,6 @@ from maskpack.errors import OptionError
 NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 if hasattr(nn, "RMSNorm"):
     NORMS += (nn.RMSNorm,)
-RUNNING: tuple[type[nn.Module], ...] = (_BatchNorm, _NormBase)
 ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 DEFAULT = "default"  # a pattern of --include: the weights that are masked anyway
 
@@ -145,17 +145,22 @@ def _kind(module: nn.Module) -> str:
 
 @torch.no_grad()
 def _followed_by_norm(network: nn.Module, example: Tensor) -> set[str]:
-    """Names of weights whose layer's output is the very tensor that some norm takes."""
+    """Names of weights whose layers' outputs all go, untouched, to some norm first."""
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    made: dict[int, tuple[Tensor, str]] = {}  # the tensor is kept, or its id could be reused
-    followed: set[str] = set()
+    made: dict[int, tuple[Tensor, int, str]] = {}  # the tensor is kept, or its id could be reused
+    loose: Counter[str] = Counter()  # outputs that no norm took; a shared weight has several
 
     def after_layer(module: nn.Module, _: object, output: Tensor) -> None:
-        made[id(output)] = (output, names[id(module.weight)])
+        name = names.get(id(module._parameters.get("weight")))
+        if name is not None:  # None where the weight is computed, as by weight_norm
+            # an activation in place hands on the same tensor, in another version
+            made[id(output)] = (output, output._version, name)
+            loose[name] += 1
 
     def before_norm(_: nn.Module, inputs: tuple[object, ...]) -> None:
         if inputs and id(inputs[0]) in made:
-            followed.add(made[id(inputs[0])][1])
+            output, version, name = made.pop(id(inputs[0]))
+            loose[name] -= output._version == version
 
     hooks = []
     for module in network.modules():
@@ -171,4 +176,4 @@ def _followed_by_norm(network: nn.Module, example: Tensor) -> set[str]:
             hook.remove()
         for module, mode in training.items():
             module.training = mode
-    return followed
+    return {name for name, outputs in loose.items() if outputs == 0}

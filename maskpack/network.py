@@ -38,8 +38,8 @@ def task_network(
         OptionError: a pattern of `include` or `exclude` matches nothing, or no weight is masked.
     """
     module = copy.deepcopy(backbone.module)
-    size = backbone.preprocess.img_size
-    example = torch.zeros(1, 3, size, size)
+    preprocess = backbone.preprocess
+    example = torch.zeros(1, len(preprocess.mean), preprocess.img_size, preprocess.img_size)
     _check_runs(module, example, backbone.name)
     layers = {}
     if method.masks:
@@ -59,5 +59,6 @@ def _check_runs(network: nn.Module, example: Tensor, name: str) -> None:
         shape = " x ".join(str(n) for n in example.shape[1:])
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise OptionError(
-            f"{name} does not run on {shape} pictures: {first}; choose another --img-size"
+            f"{name} does not run on {shape} pictures: {first}; choose another --img-size, in "
+            "Python from_module(..., preprocess=Preprocess(img_size=...))"
         ) from error
