@@ -88,14 +88,16 @@ class MaskedNetwork(nn.Module):
     def own_tensors(self) -> dict[str, dict[str, Tensor]]:
         """The task's tensors that are no masks: by role (head, norms, weights) and state name.
 
-        A tensor with several names comes once, under the first.
+        A tensor with several names comes once, under the first. Where all weights are trained
+        the norms come with them, frozen or not: such a task needs no backbone.
         """
         names: dict[int, str] = {}
         state = self.network.state_dict(keep_vars=True)
         state = {n: t for n, t in state.items() if names.setdefault(id(t), n) == n}
         head = {name: t for name, t in state.items() if name.startswith(f"{self.head}.")}
         norms = {n: t for n, t in norm_tensors(self.network, self.head).items() if n in state}
-        roles = {"head": head, "norms": norms if self.norms != "frozen" else {}}
+        kept = self.norms != "frozen" or self.method.trains_weights
+        roles = {"head": head, "norms": norms if kept else {}}
         if self.method.trains_weights:
             roles["weights"] = {
                 name: tensor

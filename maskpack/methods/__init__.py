@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -37,10 +38,14 @@ def method_class(name: str) -> type[Method]:
         raise UnknownName("method", name, METHODS, "or module:Class for your own")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise OptionError(f"method {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # a user's module can raise anything while it is imported
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OptionError(f"method {name!r} cannot be imported: {reason}") from error
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise OptionError(f"method {name!r} is not a subclass of maskpack.methods.base.Method")
+    if inspect.isabstract(found) or not dataclasses.is_dataclass(found):
+        missing = ", ".join(sorted(found.__abstractmethods__)) or "@dataclass(frozen=True)"
+        raise OptionError(f"method {name!r} lacks {missing}")
     return found
 
 
@@ -78,10 +83,16 @@ def _convert(key: str, value: Any, default: Any) -> Any:
         raise OptionError(f"{key}={value!r}: expected {'text' if text else 'a number'}")
     try:
         number = float(value)
+    except OverflowError:  # an int of a pack's header can have thousands of digits
+        number = math.inf
     except ValueError:
         if text:
             return value
         raise OptionError(f"{key}={value!r}: expected a number") from None
     if not math.isfinite(number):
         raise OptionError(f"{key}={value!r}: expected a finite number")
+    if isinstance(default, int):
+        if not number.is_integer():
+            raise OptionError(f"{key}={value!r}: expected a whole number")
+        return int(number)
     return number

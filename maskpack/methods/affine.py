@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +12,7 @@ from torch import Generator, Tensor
 from maskpack.binarize import straight_through
 from maskpack.errors import OptionError
 from maskpack.layers import Layer
-from maskpack.methods.base import Field, Mask, Method, Params, Recipe, check_choice
+from maskpack.methods.base import Field, Mask, Method, Params, Recipe, check_choice, nearest
 
 LEARNED = "learned"
 AUTO = "auto"
@@ -55,6 +54,8 @@ class Affine(Method):
             words = (LEARNED, AUTO) if key == "k0" else (LEARNED,)
             if isinstance(value, str) and value not in words:
                 raise OptionError(f"{key}={value!r}: expected {' or '.join(words)} or a number")
+        if self.init_low > self.init_high:
+            raise OptionError(f"init_low={self.init_low!r}: expected at most init_high")
         if self.form == "simple" and self.k3 not in (LEARNED, 0, 0.0):
             raise OptionError(f"form='simple' has no k3, found k3={self.k3!r}; use form='full'")
 
@@ -91,8 +92,7 @@ class Affine(Method):
         return bits * gated if plain is None else torch.addcmul(plain, bits, gated)
 
     def distance_to_flip(self, params: Params) -> float:
-        scores = params["scores"].detach()
-        return float(scores.abs().min()) if scores.numel() else math.inf
+        return nearest(params["scores"], 0.0)
 
     def _fixed(self, key: str) -> float:
         value = getattr(self, key)

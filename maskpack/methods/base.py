@@ -90,7 +90,20 @@ def steps_to_flip(distance: float, lr: float) -> int:
     return math.floor(round(distance / lr, 3)) + 1
 
 
+def check_positive(option: str, value: float) -> None:
+    """Raise OptionError unless `value` is above 0."""
+    if not value > 0:
+        raise OptionError(f"{option}={value!r}: expected a number above 0")
+
+
 def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise OptionError unless `value` is one of `choices`."""
     if value not in choices:
         raise OptionError(f"{option}={value!r}: expected one of {', '.join(choices)}")
+
+
+def nearest(scores: Tensor, *thresholds: float) -> float:
+    """Distance of the score that is nearest to one of its thresholds; infinite without scores."""
+    if not scores.numel():
+        return math.inf
+    return min(float((scores.detach() - threshold).abs().min()) for threshold in thresholds)

@@ -11,7 +11,16 @@ from torch import Generator, Tensor
 
 from maskpack.binarize import sigmoid_gradient, straight_through
 from maskpack.layers import Layer
-from maskpack.methods.base import Field, Mask, Method, Params, Recipe, check_choice
+from maskpack.methods.base import (
+    Field,
+    Mask,
+    Method,
+    Params,
+    Recipe,
+    check_choice,
+    check_positive,
+    nearest,
+)
 
 LEVELS = 510  # a u8 coefficient q stands for q / 510, so 0 ... 255 spans [0, 0.5]
 
@@ -46,6 +55,8 @@ class KSM(Method):
         check_choice("granularity", self.granularity, ("kernel", "element", "channel"))
         check_choice("gradient", self.gradient, ("softmax", "ste"))
         check_choice("coefficients", self.coefficients, ("fp32", "fp16", "u8"))
+        check_positive("sharpness", self.sharpness)
+        check_positive("temperature", self.temperature)
 
     @property
     def stores(self) -> Mapping[str, Field]:
@@ -85,8 +96,7 @@ class KSM(Method):
         return weight * bits
 
     def distance_to_flip(self, params: Params) -> float:
-        scores = params["scores"].detach()
-        return float((scores - self.threshold).abs().min()) if scores.numel() else 0.0
+        return nearest(params["scores"], self.threshold)
 
     def _scale(self, scores: Tensor, hard: Tensor) -> Tensor:
         """Scaling coefficients of the zeros (eq. 5), as their stored type keeps them.

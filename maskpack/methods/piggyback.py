@@ -11,7 +11,16 @@ from torch import Generator, Tensor
 
 from maskpack.binarize import straight_through
 from maskpack.layers import Layer
-from maskpack.methods.base import Field, Mask, Method, Params, Recipe, check_choice
+from maskpack.methods.base import (
+    Field,
+    Mask,
+    Method,
+    Params,
+    Recipe,
+    check_choice,
+    check_positive,
+    nearest,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class Piggyback(Method):
         check_choice("values", self.values, ("binary", "ternary"))
         check_choice("init", self.init, ("ones", "uniform", "weight-based"))
         check_choice("gradient_scaling", self.gradient_scaling, ("none", "average", "individual"))
+        if self.init == "uniform":
+            check_positive("init_scale", self.init_scale)
 
     @property
     def stores(self) -> Mapping[str, Field]:
@@ -73,11 +84,8 @@ class Piggyback(Method):
         return weight * bits
 
     def distance_to_flip(self, params: Params) -> float:
-        scores = params["scores"].detach()
-        distance = float((scores - self.threshold).abs().min()) if scores.numel() else 0.0
-        if self.values == "ternary" and scores.numel():
-            distance = min(distance, float(scores.abs().min()))
-        return distance
+        zero = (0.0,) if self.values == "ternary" else ()
+        return nearest(params["scores"], self.threshold, *zero)
 
 
 class _DivideGradient(torch.autograd.Function):
