@@ -15,6 +15,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 300  # characters of a message that quotes a file
+
+
+def one_line(message: str) -> str:
+    """A message in one line of bearable length, whatever a hostile file put into it."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[: LONGEST + 1])
+    return shown if len(message) <= LONGEST else f"{shown[:LONGEST]} ..."
+
 
 class MaskpackError(Exception):
     """Base of every error that the user, not the programmer, can put right."""

@@ -21,12 +21,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from maskpack import bits
-from maskpack.errors import MaskpackError, PackFormatError, UnknownName
+from maskpack.errors import MaskpackError, PackFormatError, UnknownName, one_line
 from maskpack.files import replacing
 
 FORMAT = 1
 KEY = "maskpack"  # the one metadata key: safetensors writes several in random order
 BITS = "bits"
+MASK = "mask"  # a stream of this name is the mask itself, and always bits
 DTYPES = {BITS: "U8", "u8": "U8", "f16": "F16", "f32": "F32"}
 NUMPY: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
@@ -35,7 +36,6 @@ NUMPY: dict[str, np.dtype[Any]] = {
 }
 UNITS = {BITS: "bytes", "u8": "values", "f16": "values", "f32": "values"}
 LARGEST = 1 << 48  # elements of one tensor: more is a lie, whatever the file says
-LONGEST = 300  # characters of a message about a damaged file
 
 Array = npt.NDArray[Any]
 Table = tuple[tuple[str, tuple[int, ...]], ...]
@@ -98,7 +98,7 @@ class PackedTask:
                 out[name] = values.reshape(shape)
         return out
 
-    def mask(self, layer: str, stream: str = "mask") -> bitarray:
+    def mask(self, layer: str, stream: str = MASK) -> bitarray:
         """One layer's bits, in C order of its shape, as a bitarray over the file's bytes.
 
         No copy is made when the layer's bits fill its last byte.
@@ -118,11 +118,11 @@ class PackedTask:
     @property
     def masks(self) -> dict[str, bitarray]:
         """All layers' bits of the stream "mask", in the table's order."""
-        if "mask" not in self.streams:
+        if MASK not in self.streams:
             return {}
         return {
             name: bits.as_bitarray(values, math.prod(shape))
-            for name, shape, values in self.rows("mask")
+            for name, shape, values in self.rows(MASK)
         }
 
     def _split(self, stream: str) -> Iterator[tuple[str, tuple[int, ...], Array]]:
@@ -159,7 +159,8 @@ class PackedTask:
 
     def _fail(self, where: str, found: str) -> NoReturn:
         source = f"{self.source}: " if self.source else ""
-        raise PackFormatError(f"{source}{self.name}, {where}: {found}; the file is damaged")
+        about = one_line(f"{self.name}, {where}: {found}")
+        raise PackFormatError(f"{source}{about}; the file is damaged")
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def read(path: Path | str) -> Pack:
     except SafetensorError as error:
         if not size:
             raise PackFormatError(f"{path} is empty; expected a pack") from error
-        why = _line(str(error))
+        why = one_line(str(error))
         raise PackFormatError(f"{path} is not a pack or is damaged: {why}") from error
     if KEY not in metadata:
         raise PackFormatError(
@@ -328,14 +329,8 @@ def _parse(path: Path, text: str) -> Any:
     try:
         return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        why = _line(str(error))
+        why = one_line(str(error))
         raise PackFormatError(f"{path}: header is not JSON: {why}; the file is damaged") from None
-
-
-def _line(message: str) -> str:
-    """A message in one line of bearable length, whatever a hostile file put into it."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[: LONGEST + 1])
-    return shown if len(message) <= LONGEST else f"{shown[:LONGEST]} ..."
 
 
 class _Reader:
@@ -403,6 +398,8 @@ class _Reader:
         dtype = self._get(about, "dtype", str, where)
         if dtype not in DTYPES:
             self._fail(f"{where}: unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
+        if key == MASK and dtype != BITS:
+            self._fail(f"{where}: is stored as {dtype}, expected {BITS}")
         entry = self.unclaimed.pop(f"{task}/{key}", None)
         if entry is None:
             self._fail(f"{where}: no tensor '{task}/{key}' in the file")
@@ -462,4 +459,4 @@ class _Reader:
         return value
 
     def _fail(self, message: str) -> NoReturn:
-        raise PackFormatError(f"{self.path}: {_line(message)}")
+        raise PackFormatError(f"{self.path}: {one_line(message)}")

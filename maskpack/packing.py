@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskpack import methods
 from maskpack.backbones.base import replace_head
-from maskpack.errors import BackboneError, PackFormatError
+from maskpack.errors import BackboneError, OptionError, PackFormatError, UnknownName, one_line
 from maskpack.masking import MaskedNetwork, set_weights
 from maskpack.packfile import BITS, NUMPY, Array, BackboneInfo, PackedTask, Stream, encode
 
@@ -31,12 +31,12 @@ def pack_task(network: MaskedNetwork, name: str, info: Mapping[str, Any]) -> Pac
     `info` is JSON; its "task" entry should be `Task.describe()`.
     """
     with torch.no_grad():
-        masks = network.eval().masks()
+        masks = network.masks()
         own = network.own_tensors()
     streams = mask_streams(network.method, masks) | own_streams(own)
     return PackedTask(
         name,
-        network.method.name,
+        methods.name_of(network.method),
         methods.options_of(network.method),
         network.norms,
         dict(info),
@@ -163,7 +163,11 @@ def _check_own(
 def _effective_weights(
     task: PackedTask, backbone: Backbone, state: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    method = methods.make(task.method, task.options)
+    try:
+        method = methods.make(task.method, task.options)
+    except (UnknownName, OptionError) as error:
+        source = f"{task.source}: " if task.source else ""
+        raise PackFormatError(f"{source}{task.name}: {one_line(str(error))}") from error
     unknown = set(task.streams) - set(method.stores) - set(OWN)
     if unknown:
         _misfit(task, min(unknown), f"is no part of what {task.method} stores")
@@ -198,4 +202,5 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 def _misfit(task: PackedTask, name: str, found: str) -> NoReturn:
     source = f"{task.source}: " if task.source else ""
-    raise PackFormatError(f"{source}{task.name}, {name}: {found}; the file is damaged")
+    about = one_line(f"{task.name}, {name}: {found}")
+    raise PackFormatError(f"{source}{about}; the file is damaged")

@@ -42,9 +42,10 @@ def open_backbone(
     path, _, task_name = name.removeprefix(backbones.RUN_PREFIX).partition("#")
     pack = open_pack(path)
     task = pack.task(task_name or None)
-    if pack.backbone.name.partition("#")[0] == name.partition("#")[0]:
-        raise BackboneError(f"{path} names itself as its backbone; the file is damaged")
-    base = open_base(pack, task)
+    try:
+        base = open_base(pack, task)
+    except RecursionError:
+        raise BackboneError(f"{path} comes back to itself as its backbone; damaged") from None
     module = unpack_task(task, base)
     return make_backbone(name, module, base.preprocess, head or base.head)
 
@@ -74,7 +75,7 @@ def open_base(
 def check_base(pack: Pack, task: PackedTask, base: Backbone, *, trust_code: bool = False) -> None:
     """Raise BackboneError unless a task can be rebuilt on this backbone, with methods trusted."""
     if not trust_code:
-        refuse_code(pack, task.method not in methods.METHODS, task.method)
+        refuse_code(pack, ":" in task.method, task.method)
     if "weights" not in task.streams:  # or the task brings every weight itself
         check_fits(pack.backbone, base, pack.path)
 

@@ -66,6 +66,12 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Method:
     return kind(**values)
 
 
+def name_of(method: Method) -> str:
+    """The name by which `make` makes such a method: what a pack's header keeps."""
+    target = f"{type(method).__module__}:{type(method).__qualname__}"
+    return next((name for name, known in METHODS.items() if known == target), target)
+
+
 def options_of(method: Method) -> dict[str, Any]:
     """Every option of a method with its value: what a pack's header keeps."""
     return dataclasses.asdict(method)  # type: ignore[call-overload]
