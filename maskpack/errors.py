@@ -18,10 +18,15 @@ from collections.abc import Iterable
 LONGEST = 300  # characters of a message that quotes a file
 
 
+def printable(text: str) -> str:
+    """Text with line breaks, terminal codes and the like spelt out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def one_line(message: str) -> str:
     """A message in one line of bearable length, whatever a hostile file put into it."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[: LONGEST + 1])
-    return shown if len(message) <= LONGEST else f"{shown[:LONGEST]} ..."
+    cut = "" if len(message) <= LONGEST else " ..."
+    return printable(message[:LONGEST]) + cut
 
 
 class MaskpackError(Exception):

@@ -55,16 +55,16 @@ def size_rows(pack: Pack) -> list[Row]:
 
 
 def recorded_scores(task: PackedTask) -> Row:
-    """The scores written when the task was learnt."""
+    """The scores written when the task was learnt: numbers, whatever else `info` holds."""
     about = task.info.get("task")
     metric = about.get("metric", "accuracy") if isinstance(about, dict) else "accuracy"
     best, test = task.info.get("best"), task.info.get("test")
-    row: Row = {}
-    if isinstance(best, dict) and f"val_{metric}" in best:
-        row[f"val {metric}"] = best[f"val_{metric}"]
-    if isinstance(test, dict) and metric in test:
-        row[f"test {metric}"] = test[metric]
-    return row
+    found = {
+        f"val {metric}": best.get(f"val_{metric}") if isinstance(best, dict) else None,
+        f"test {metric}": test.get(str(metric)) if isinstance(test, dict) else None,
+    }
+    known = isinstance(metric, str) and metric.isprintable()
+    return {key: v for key, v in found.items() if known and type(v) in (int, float)}
 
 
 def share_of_ones(task: PackedTask) -> float | None:
@@ -87,15 +87,18 @@ def layer_rows(task: PackedTask, stream: str = "mask") -> list[Row]:
 
 
 def sparsity_rows(pack: Pack) -> list[Row]:
-    """One row a layer: the share of zeros in every task's mask; None where it is not masked."""
+    """One row a layer: the share of zeros in every task's mask, for those that mask it."""
     by_task = {
         task.name: {row["layer"]: row for row in layer_rows(task)} for task in pack.tasks.values()
     }
     masked = {name: rows for name, rows in by_task.items() if rows}
     layers = {layer: row["bits"] for rows in masked.values() for layer, row in rows.items()}
     return [
-        {"layer": layer, "bits": count}
-        | {name: rows[layer]["zeros"] if layer in rows else None for name, rows in masked.items()}
+        {
+            "layer": layer,
+            "bits": count,
+            "zeros": {name: rows[layer]["zeros"] for name, rows in masked.items() if layer in rows},
+        }
         for layer, count in layers.items()
     ]
 
@@ -107,7 +110,10 @@ def similarity_rows(pack: Pack) -> list[Row]:
     """
     masked = [task for task in pack.tasks.values() if "mask" in task.streams]
     return [
-        {"task": a.name} | {b.name: similarity(a, b) if a is not b else 1.0 for b in masked}
+        {
+            "task": a.name,
+            "similarity": {b.name: similarity(a, b) if a is not b else 1.0 for b in masked},
+        }
         for a in masked
     ]
 

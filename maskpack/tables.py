@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from maskpack.errors import printable
+
 Row = dict[str, Any]
-SHARES = ("of fine-tuned", "ones", "zeros")
+Column = tuple[str, str | None]  # a key, and one of the keys of its cells where they are tables
+SHARES = ("of fine-tuned", "ones", "zeros", "similarity")
 
 
 def print_json(value: Any) -> None:
@@ -18,27 +21,44 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:
-    """A table on stdout: drawn on a terminal, tab-separated under a `# title` line in a pipe."""
+    """A table on stdout: drawn on a terminal, tab-separated under a `# title` line in a pipe.
+
+    A cell that is a table itself ({"birds": 0.1, "cars": 0.2}) takes a column per key.
+    """
     if not rows:
         return
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(column for row in rows for column in _columns(row)))
+    names = [key if inner is None else inner for key, inner in columns]
     if not sys.stdout.isatty():
         print(f"# {title}")
-        print("\t".join(columns))
+        print("\t".join(names))
         for row in rows:
-            print("\t".join(_plain(row.get(column)) for column in columns))
+            print("\t".join(_plain(_cell(row, column)) for column in columns))
         print()
         return
     from rich.console import Console
     from rich.table import Table
 
-    numeric = {c for c in columns if any(isinstance(row.get(c), (int, float)) for row in rows)}
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left")
+    for column, name in zip(columns, names, strict=True):
+        numeric = any(isinstance(_cell(row, column), (int, float)) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(_pretty(column, row.get(column)) for column in columns))
+        table.add_row(*(_pretty(column[0], _cell(row, column)) for column in columns))
     Console(highlight=False, markup=False).print(table)
+
+
+def _columns(row: Row) -> Iterator[Column]:
+    for key, value in row.items():
+        if isinstance(value, dict):
+            yield from ((key, inner) for inner in value)
+        else:
+            yield key, None
+
+
+def _cell(row: Row, column: Column) -> Any:
+    key, inner = column
+    return row.get(key) if inner is None else row.get(key, {}).get(inner)
 
 
 def _plain(value: Any) -> str:
@@ -48,7 +68,7 @@ def _plain(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
         return "x".join(map(str, value))
-    return str(value)
+    return printable(str(value))
 
 
 def _pretty(column: str, value: Any) -> str:
