@@ -13,6 +13,7 @@ from torch import nn
 from maskpack import methods, packfile
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone
+from maskpack.errors import BackboneError
 from maskpack.learn import Options, learn, open_session
 from maskpack.masking import MaskedNetwork
 from maskpack.network import task_network
@@ -88,8 +89,9 @@ def switch(
         check_base(opened, packed, base, trust_code=trust_code)
     else:
         base = _base(opened, packed, backbone, trust_code)
-        _bases[model] = base
-    return apply_task(model, packed, base)
+    apply_task(model, packed, base)
+    _bases[model] = base
+    return model
 
 
 def attach(
@@ -160,6 +162,11 @@ def pack(
     packs = []
     for name, source in tasks.items():
         if isinstance(source, MaskedNetwork):
+            if source not in _bases:
+                raise BackboneError(
+                    f"task {name!r}: a masked network without its backbone; give the very one that "
+                    "attach made, not a copy"
+                )
             base = _bases[source]
             packed = pack_task(source, name, (info or {}).get(name, {}))
             packs.append(Pack(info_of(base), {name: packed}))

@@ -49,7 +49,8 @@ class MaskedNetwork(nn.Module):
         named = dict(network.named_parameters())
         for name, layer in self.layers.items():
             weight = named[name].detach()
-            values = method.init_params(weight.cpu(), layer, generator)
+            # random scores are drawn in memory order: that of C, whatever the weight's is
+            values = method.init_params(weight.cpu().contiguous(), layer, generator)
             self.params[name.replace(".", "/")] = nn.ParameterDict(
                 {key: nn.Parameter(value.to(weight.device)) for key, value in values.items()}
             )
