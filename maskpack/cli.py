@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect as inspect_module  # a command below has the plain name
 import os
 import signal
 import sys
@@ -29,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+ANEW = ("output", "resume", "json", "dry_run", "workers", "device")  # not the run's to know
 LEARN, DATA, MASKS = "Training (timm's names)", "Data and pictures", "Masks"
 verbosity = {"quiet": False, "verbose": False}
 
@@ -231,10 +234,14 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
     workers = given["workers"]
     workers = _default_workers() if workers is None else workers
     if given["backbone"] is None and given["task"] is None and given["resume"] and output:
-        known = Options.__dataclass_fields__
-        kept = {key: value for key, value in Run(output).options.items() if key in known}
-        kept |= {"include": tuple(kept["include"]), "exclude": tuple(kept["exclude"])}
-        return output, Options(**kept | {"workers": workers, "device": given["device"]})
+        for key, parameter in inspect_module.signature(train_mask).parameters.items():
+            if key not in ANEW and given[key] != parameter.default:
+                raise typer.BadParameter(
+                    f"--resume -o RUN takes every option from the run; leave out "
+                    f"--{key.strip('_').replace('_', '-')}, or give --backbone and --task too"
+                )
+        kept = Options.of_run(Run(output))
+        return output, dataclasses.replace(kept, workers=workers, device=given["device"])
     if given["backbone"] is None or given["task"] is None:
         missing = "--backbone" if given["backbone"] is None else "--task"
         raise typer.BadParameter(f"{missing} is needed (or --resume -o RUN)")

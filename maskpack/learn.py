@@ -13,7 +13,7 @@ import torch
 
 from maskpack import bits, methods
 from maskpack.backbones import RUN_PREFIX
-from maskpack.errors import OptionError, RunError, UnknownName
+from maskpack.errors import OptionError, RunError, UnknownName, one_line
 from maskpack.evaluate import evaluate
 from maskpack.methods.base import Recipe, steps_to_flip
 from maskpack.network import task_network
@@ -70,6 +70,21 @@ class Options:
     amp: bool = False
     workers: int = 0
     device: str = "auto"
+
+    @classmethod
+    def of_run(cls, run: Run) -> Options:
+        """What a run was started with.
+
+        Raises:
+            RunError: the folder is not a run, or its options.json is damaged.
+        """
+        kept = run.options
+        try:
+            values = {field.name: kept[field.name] for field in dataclasses.fields(cls)}
+            patterns = {key: tuple(values[key]) for key in ("include", "exclude")}
+            return cls(**values | patterns)
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{run.path}/options.json is damaged: {error!r}") from error
 
 
 @dataclass(frozen=True)
@@ -209,7 +224,13 @@ def learn(
             say(line)
         last = run.load_last()
         if last is not None:
-            trainer.restore(last)
+            try:
+                trainer.restore(last)
+            except (LookupError, TypeError, ValueError, RuntimeError) as error:
+                raise RunError(
+                    f"{path}/last.safetensors is damaged or not of this run: "
+                    f"{one_line(repr(error))}"
+                ) from error
             say(f"continuing {path} at epoch {trainer.epoch + 1}, step {trainer.step + 1}")
         run.write_metrics(trainer.history)
         try:
