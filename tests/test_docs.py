@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 import re
 import shlex
 import shutil
@@ -14,12 +13,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from shell import ROOT, environment
 from typer.testing import CliRunner
 
 from maskpack import methods
 from maskpack.cli import app
 
-ROOT = Path(__file__).parents[1]
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 METHODS_PAGE = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
@@ -118,14 +117,9 @@ def test_readme_begins_with_the_two_blocks_that_install() -> None:
 
 @pytest.mark.slow
 def test_readme_transcript_runs_as_it_stands(tmp_path: Path) -> None:
-    bin_ = tmp_path / "bin"
-    bin_.mkdir()
-    (bin_ / "maskpack").write_text(f'#!/bin/sh\nexec {sys.executable} -m maskpack "$@"\n')
-    (bin_ / "maskpack").chmod(0o755)
     script = "\n".join(blocks(ROOT / "README.md", "sh")[2:])
     assert script.count("maskpack ") >= 4
-    path = f"{bin_}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    env = environment(tmp_path)
     shell = shutil.which("bash") or "sh"
     subprocess.run([shell, "-ec", script], cwd=tmp_path, env=env, check=True)
     code = "\n".join(blocks(ROOT / "README.md", "python"))
