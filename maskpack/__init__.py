@@ -13,19 +13,23 @@ if TYPE_CHECKING:
     from maskpack.backbones import from_module
     from maskpack.errors import MaskpackError
     from maskpack.packfile import Pack, PackedTask
+    from maskpack.report import describe
     from maskpack.resolve import open_backbone
+    from maskpack.score import score_task
 
 _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "MaskpackError": "errors",
     "Pack": "packfile",
     "PackedTask": "packfile",
     "attach": "api",
+    "describe": "report",
     "fit": "api",
     "from_module": "backbones",
     "load": "api",
     "open_backbone": "resolve",
     "pack": "api",
     "read": "api",
+    "score_task": "score",
     "switch": "api",
 }
 __all__ = [
@@ -33,12 +37,14 @@ __all__ = [
     "Pack",
     "PackedTask",
     "attach",
+    "describe",
     "fit",
     "from_module",
     "load",
     "open_backbone",
     "pack",
     "read",
+    "score_task",
     "switch",
 ]
 __version__ = "0.1.0"
