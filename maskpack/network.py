@@ -35,8 +35,11 @@ def task_network(
     too); by default what the method's paper does. The backbone itself is left as it is.
 
     Raises:
-        OptionError: a pattern of `include` or `exclude` matches nothing, or no weight is masked.
+        OptionError: a pattern of `include` or `exclude` matches nothing, no weight is masked, or
+            the network does not take pictures of its own size.
     """
+    if outputs < 1:
+        raise OptionError(f"outputs is {outputs}; a head has 1 or more")
     module = copy.deepcopy(backbone.module)
     preprocess = backbone.preprocess
     example = torch.zeros(1, len(preprocess.mean), preprocess.img_size, preprocess.img_size)

@@ -230,6 +230,12 @@ def test_a_network_without_masks_is_refused(everything: Backbone) -> None:
         network(everything, exclude=("*",))
 
 
+@pytest.mark.parametrize("outputs", [0, -1])
+def test_a_head_without_outputs_is_refused(everything: Backbone, outputs: int) -> None:
+    with pytest.raises(OptionError, match=f"outputs is {outputs}; a head has 1 or more"):
+        task_network(everything, methods.make("piggyback"), outputs)
+
+
 def test_a_picture_size_the_network_does_not_take_is_refused() -> None:
     flat = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
     with pytest.raises(OptionError, match=r"custom does not run on 3 x 224 x 224 pictures: .*mat1"):

@@ -293,7 +293,7 @@ def test_the_same_seed_gives_the_same_bits(plain: Backbone) -> None:
 def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(plain: Backbone) -> None:
     whole = trainer(network(plain, "ksm", gumbel=True))
     run(whole)
-    for stop in range(1, 8):
+    for stop in (1, 3, 4, 7):  # within an epoch, and between two
         cut = trainer(network(plain, "ksm", gumbel=True))
         ticks = iter(range(stop))
 
