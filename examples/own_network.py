@@ -6,9 +6,9 @@ A small network learns five kinds of clothes; its weights are then frozen, and m
 the other five. Needs no download. Seconds on one core:
 
     backbone, its own five classes: 0.886
-    the new task's file: 16494 bytes
-    hidden.weight: 70.9% of 100352 bits are 1
-    ClothesNet from the file, the other five: 0.908
+    the new task's file: 16546 bytes
+    hidden.weight: 69.4% of 100352 bits are 1
+    ClothesNet from the file, the other five: 0.918
     backbone, untouched: 0.886
 """
 
@@ -28,30 +28,30 @@ from maskpack.tasks import open_task
 
 
 class ClothesNet(nn.Module):
-    """28 x 28 grey -> classes; nothing in it knows of masks."""
+    """28 x 28 RGB -> classes; nothing in it knows of masks."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 16, 3, stride=2, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(16)
         self.conv2 = nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(32)
         self.hidden = nn.Linear(32 * 7 * 7, 64)
         self.last = nn.Linear(64, classes)
 
-    def forward(self, x: Tensor) -> Tensor:  # (batch, 1, 28, 28) -> (batch, classes)
+    def forward(self, x: Tensor) -> Tensor:  # (batch, 3, 28, 28) -> (batch, classes)
         x = torch.relu(self.norm1(self.conv1(x)))
         x = torch.relu(self.norm2(self.conv2(x)))
         return self.last(torch.relu(self.hidden(x.flatten(1))))
 
 
 def clothes(split: str, classes: range) -> tuple[Tensor, Tensor]:
-    """Pictures (n, 1, 28, 28) in [-1, 1] and labels counted from 0, of some of the classes."""
+    """Pictures (n, 3, 28, 28) in [-1, 1] and labels counted from 0, of some of the classes."""
     data = open_task("fashion").dataset(split)
     chosen = [i for i, label in enumerate(data.labels) if label in classes]
-    pixels = np.stack([np.asarray(data[i][0].convert("L")) for i in chosen])
+    pixels = np.stack([np.asarray(data[i][0]) for i in chosen])
     labels = torch.tensor([data.labels[i] - classes.start for i in chosen])
-    return torch.from_numpy(pixels).float().div(127.5).sub(1).unsqueeze(1), labels
+    return torch.from_numpy(pixels).float().div(127.5).sub(1).movedim(-1, 1), labels
 
 
 def train(network: nn.Module, images: Tensor, labels: Tensor, epochs: int, lr: float) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     print(f"backbone, its own five classes: {accuracy(backbone, *clothes('test', range(5))):.3f}")
 
     # what the pictures look like: masks are laid out by one run of an empty one
-    pictures = Preprocess(img_size=28, mean=(0.5,), std=(0.5,))
+    pictures = Preprocess(img_size=28, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     frozen = maskpack.from_module(backbone, "clothes-net", preprocess=pictures)
     masked = maskpack.attach(frozen, outputs=5, method="piggyback", norms="task")
     # lr 1e-3 takes a score from 0.01 under its threshold of 0.005 in six steps
