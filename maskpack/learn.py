@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from maskpack import bits, methods
+from maskpack import bits, methods, packfile
 from maskpack.backbones import RUN_PREFIX
 from maskpack.errors import OptionError, RunError, UnknownName, one_line
 from maskpack.evaluate import evaluate
@@ -157,11 +157,10 @@ def open_session(options: Options, backbone: Backbone | None = None) -> Session:
     Raises:
         MaskpackError: a name, a value or a file is wrong; nothing has been written.
     """
+    check_options(options)
     method = methods.make(options.method, options.set)
     recipe = replaced(method.recipe, options.recipe, "training option")
     check_recipe(recipe)
-    if options.select not in SELECTIONS:
-        raise OptionError(f"--select {options.select!r}: expected one of {', '.join(SELECTIONS)}")
     task = open_task(options.task, options.data, options.download)
     if backbone is None:
         weights = options.weights
@@ -203,16 +202,16 @@ def learn(
     `say` takes lines worth reading. A finished run is left as it is.
 
     Raises:
-        RunError: the folder is taken, or was started with other options.
+        RunError: the folder holds an epoch already, or was started with other options.
         TrainingError: the loss is not a number.
         Stopped: what `tick` raised; the state was saved first.
     """
     run = Run(path)
-    if run.exists() and not resume:
+    if run.begun() and not resume:
         raise RunError(f"{path} exists; --resume continues it, -o OTHER starts another run")
     with run.locked():
         options = session.resolved()
-        if run.exists():
+        if run.begun():
             run.check_same(options, besides=FREE)
             if run.result is not None:
                 say(f"{path} is finished already")
@@ -378,6 +377,20 @@ def replaced(value: Any, changes: Mapping[str, Any], what: str) -> Any:
         if key not in names:
             raise UnknownName(what, key, names)
     return dataclasses.replace(value, **changes)
+
+
+def check_options(options: Options) -> None:
+    """Raise for a value no run can have, before anything is opened or trained."""
+    packfile.check_task_name(options.name or options.task)
+    pick_device(options.device)
+    if options.select not in SELECTIONS:
+        raise OptionError(f"--select {options.select!r}: expected one of {', '.join(SELECTIONS)}")
+    if not 0 <= options.seed < 1 << 63:
+        raise OptionError(f"--seed {options.seed}: expected 0 to 2**63 - 1")
+    if options.workers < 0:
+        raise OptionError(f"--workers {options.workers}: expected 0 or more")
+    if not 0 < options.val_fraction < 1:
+        raise OptionError(f"--val-fraction {options.val_fraction}: expected a share of 1")
 
 
 def check_recipe(recipe: Recipe) -> None:

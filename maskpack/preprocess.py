@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+LARGEST = 8192  # pixels a side: a file that asks for more would cost gigabytes a batch
+INTERPOLATIONS = ("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest", "nearest-exact")
 CROP_MODES = ("rrc", "resize")
 AUTO_AUGMENTS = ("randaugment", "trivialaugment", "augmix")
 
@@ -33,7 +35,23 @@ class Preprocess:
     crop_pct: float = 0.875
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    interpolation: str = "bilinear"  # or "bicubic", "nearest"
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if type(self.img_size) is not int or not 1 <= self.img_size <= LARGEST:
+            raise OptionError(f"img_size is {self.img_size!r}; expected 1 to {LARGEST} pixels")
+        if not _is_number(self.crop_pct) or not 0.01 <= self.crop_pct <= 1:
+            raise OptionError(f"crop_pct is {self.crop_pct!r}; expected a share, 0.01 to 1")
+        for name in ("mean", "std"):
+            values = tuple(getattr(self, name))
+            if len(values) != 3 or not all(map(_is_number, values)):
+                raise OptionError(f"{name} is {values}; expected three numbers, for R, G and B")
+            object.__setattr__(self, name, values)  # JSON gives lists back
+        if min(self.std) <= 0:
+            raise OptionError(f"std is {self.std}; expected numbers above 0")
+        if self.interpolation not in INTERPOLATIONS:
+            known = ", ".join(INTERPOLATIONS)
+            raise OptionError(f"interpolation is {self.interpolation!r}; known: {known}")
 
 
 @dataclass(frozen=True)
@@ -159,8 +177,9 @@ def _short_side(preprocess: Preprocess) -> int:
 def _interpolation(name: str) -> InterpolationMode:
     from torchvision.transforms.v2 import InterpolationMode
 
-    try:
-        return InterpolationMode(name)
-    except ValueError:
-        known = ", ".join(sorted(mode.value for mode in InterpolationMode))
-        raise OptionError(f"interpolation is {name!r}; known: {known}") from None
+    return InterpolationMode(name)
+
+
+def _is_number(value: object) -> bool:
+    # written so that NaN, infinity and an int too large for a float all fail
+    return type(value) in (int, float) and -1e9 < value < 1e9  # type: ignore[operator]

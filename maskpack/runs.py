@@ -52,6 +52,10 @@ class Run:
     def exists(self) -> bool:
         return (self.path / "options.json").is_file()
 
+    def begun(self) -> bool:
+        """Whether there is something to lose: a run that stopped before has its options only."""
+        return self.exists() and (self.path / "last.safetensors").is_file()
+
     @property
     def options(self) -> dict[str, Any]:
         """Every resolved option.

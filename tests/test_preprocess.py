@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import pickle
 from dataclasses import asdict, replace
 
@@ -91,6 +93,25 @@ def test_interpolations(interpolation: str) -> None:
     small = PHOTO.resize((8, 8), Image.Resampling[interpolation.upper()])
     expected = eval_transform(PLAIN, WHOLE)(small)
     assert torch.equal(eval_transform(chosen, WHOLE)(PHOTO), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("img_size", [0, -1, 9000, 10**30, 8.0, True, "8", None]),
+        ("crop_pct", [0, -0.5, 1.5, math.nan, "1", None, 10**400]),
+        ("mean", [(), (0.5,), (0.5,) * 4, (0, 0, math.inf), "abc", (0, 0, 10**400)]),
+        ("std", [(), (1, 1), (1, 1, 0), (1, -1, 1), (1, 1, math.nan), [1, 1, None]]),
+    ],
+)
+def test_values_no_picture_can_have(name: str, values: list[object]) -> None:
+    for value in values:
+        with pytest.raises(OptionError, match=f"{name} is "):
+            Preprocess(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_preprocess_comes_back_from_json() -> None:
+    assert Preprocess(**json.loads(json.dumps(asdict(PLAIN)))) == PLAIN
 
 
 def test_unknown_interpolation() -> None:

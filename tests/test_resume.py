@@ -71,7 +71,7 @@ def kill_at_random(
     for session in range(1, kills + 1):
         running = start(place, *arguments, "--resume")
         running.wait_until((path / "lock").exists)
-        time.sleep(rng.uniform(0, 0.4))
+        time.sleep(rng.uniform(0, 0.08 * session))  # the first dies for sure
         running.send(signal.SIGKILL)
         if running.wait().code == 0:
             return session

@@ -42,6 +42,9 @@ def test_a_run_keeps_its_options(run: Run) -> None:
     assert run.result is None
     assert run.load_last() is None
     assert run.seconds() == 0
+    assert not run.begun()
+    run.save_last(State(TENSORS, {}))
+    assert run.begun()
 
 
 def test_a_state_comes_back_bit_for_bit(run: Run) -> None:
