@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskpack.errors import MaskpackError, OptionError
+from maskpack.errors import MaskpackError, OptionError, UnknownName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -357,8 +357,10 @@ def pack_command(
     packs: list[Pack] = []
     for source in _paths(sources):
         name, equals, path = source.partition("=")
-        opened = open_pack(path if equals else source)
-        packs.append(renamed(opened, name) if equals else opened)
+        if not equals or Path(source).exists():  # runs/lr=0.1 is a path, not a name
+            packs.append(open_pack(source))
+        else:
+            packs.append(renamed(open_pack(path), name))
     merged = merge(packs)
     if append and output.exists():
         merged = merge([_without(packfile.read(output), set(merged.tasks)), merged])
@@ -420,8 +422,9 @@ def eval_command(
     from maskpack.tables import print_json, print_rows
 
     rows = []
-    for source in _paths(sources):
-        pack = open_pack(source)
+    packs = [open_pack(source) for source in _paths(sources)]
+    _check_data(data or [], {name for pack in packs for name in pack.tasks})
+    for pack in packs:
         for name in task or list(pack.tasks):
             if not verbosity["quiet"]:
                 _stderr().print(f"scoring {name} ...", markup=False, highlight=False)
@@ -454,6 +457,14 @@ def _data_of(task: str, given: list[str]) -> str | None:
         elif name == task:
             return folder
     return found
+
+
+def _check_data(given: list[str], tasks: set[str]) -> None:
+    """Refuse a folder for a task that no pack has: a slip, since its default would be scored."""
+    for text in given:
+        name, equals, _ = text.partition("=")
+        if equals and name not in tasks:
+            raise UnknownName("task of --data", name, tasks)
 
 
 # ---- inspect

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from maskpack import bits
-from maskpack.errors import MaskpackError, PackFormatError, UnknownName, one_line
+from maskpack.errors import MaskpackError, OptionError, PackFormatError, UnknownName, one_line
 from maskpack.files import replacing
 
 FORMAT = 1
@@ -187,13 +187,17 @@ class Pack:
         """The named task; without a name, the only one.
 
         Raises:
-            UnknownName: no such task, or no name given where there are several.
+            UnknownName: no such task.
+            OptionError: no name given, and there is not just one task.
         """
-        if name is None and len(self.tasks) == 1:
+        where = str(self.path or "the pack")
+        if name is None:
+            if len(self.tasks) != 1:
+                known = ", ".join(self.tasks) or "none"
+                raise OptionError(f"{where}: say which task; it has {known}")
             return next(iter(self.tasks.values()))
-        if name is None or name not in self.tasks:
-            where = f"task in {self.path}" if self.path else "task"
-            raise UnknownName(where, name or "", self.tasks)
+        if name not in self.tasks:
+            raise UnknownName(f"task in {where}", name, self.tasks)
         return self.tasks[name]
 
 

@@ -150,9 +150,11 @@ def merge(packs: Mapping[str, Pack] | list[Pack]) -> Pack:
     """Many packs of one backbone as one.
 
     Raises:
-        MaskpackError: backbones differ, or a task name stands twice.
+        MaskpackError: there are none, backbones differ, or a task name stands twice.
     """
     listed: list[Pack] = list(packs.values()) if isinstance(packs, Mapping) else packs
+    if not listed:
+        raise MaskpackError("nothing to pack: no run and no pack given")
     first = listed[0]
     tasks: dict[str, PackedTask] = {}
     for pack in listed:

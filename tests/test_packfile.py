@@ -15,7 +15,7 @@ from safetensors import safe_open
 from test_files import largest_file, names
 
 from maskpack.bits import pack_bits
-from maskpack.errors import MaskpackError, UnknownName
+from maskpack.errors import MaskpackError, OptionError, UnknownName
 from maskpack.packfile import (
     KEY,
     Array,
@@ -312,8 +312,10 @@ def test_a_task_is_found_by_name(tmp_path: Path) -> None:
     assert pack.task("cars").name == "cars"
     with pytest.raises(UnknownName, match=r"'card'; did you mean 'cars'\?; known: birds, cars"):
         pack.task("card")
-    with pytest.raises(UnknownName, match="known: birds, cars"):
+    with pytest.raises(OptionError, match="p: say which task; it has birds, cars"):
         pack.task()
+    with pytest.raises(OptionError, match="the pack: say which task; it has none"):
+        Pack(BACKBONE).task()
 
 
 def test_a_mask_is_found_by_stream_and_layer() -> None:
