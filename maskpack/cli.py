@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="maskpack",
-    help="One frozen vision backbone, many tasks, each a small file of masks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -227,13 +226,16 @@ def train_mask(
 
 
 def _options(given: dict[str, Any]) -> tuple[Path, Options]:
+    missing = [f"--{key}" for key in ("backbone", "task") if given[key] is None]
+    if missing and not (len(missing) == 2 and given["resume"] and given["output"]):
+        raise typer.BadParameter(f"{' and '.join(missing)} missing (or --resume -o RUN)")
     from maskpack.learn import Options
     from maskpack.runs import Run
 
     output: Path | None = given["output"]
     workers = given["workers"]
     workers = _default_workers() if workers is None else workers
-    if given["backbone"] is None and given["task"] is None and given["resume"] and output:
+    if missing and output:
         for key, parameter in inspect_module.signature(train_mask).parameters.items():
             if key not in ANEW and given[key] != parameter.default:
                 raise typer.BadParameter(
@@ -242,9 +244,6 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
                 )
         kept = Options.of_run(Run(output))
         return output, dataclasses.replace(kept, workers=workers, device=given["device"])
-    if given["backbone"] is None or given["task"] is None:
-        missing = "--backbone" if given["backbone"] is None else "--task"
-        raise typer.BadParameter(f"{missing} is needed (or --resume -o RUN)")
     recipe = "epochs batch_size opt lr head_opt head_lr momentum weight_decay sched decay_epochs"
     recipe += " decay_rate warmup_epochs min_lr"
     preprocess = "img_size crop_pct interpolation mean std"
