@@ -41,8 +41,8 @@ def task_network(
     if outputs < 1:
         raise OptionError(f"outputs is {outputs}; a head has 1 or more")
     module = copy.deepcopy(backbone.module)
-    preprocess = backbone.preprocess
-    example = torch.zeros(1, len(preprocess.mean), preprocess.img_size, preprocess.img_size)
+    size = backbone.preprocess.img_size
+    example = torch.zeros(1, 3, size, size)
     _check_runs(module, example, backbone.name)
     layers = {}
     if method.masks:

@@ -241,9 +241,3 @@ def test_a_picture_size_the_network_does_not_take_is_refused() -> None:
     with pytest.raises(OptionError, match=r"custom does not run on 3 x 224 x 224 pictures: .*mat1"):
         network(from_module(flat))
     network(from_module(flat, preprocess=Preprocess(img_size=8)))
-
-
-def test_pictures_have_as_many_channels_as_the_preprocessing() -> None:
-    grey = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
-    masked = network(from_module(grey, preprocess=Preprocess(8, mean=(0.5,), std=(0.5,))))
-    assert masked(torch.zeros(2, 1, 8, 8)).shape == (2, tiny.OUTPUTS)
