@@ -241,6 +241,19 @@ def test_other_weights_are_refused(zoo: tuple[Backbone, Pack]) -> None:
         maskpack.switch(model, pack, "affine", backbone=other)
 
 
+def test_a_pack_of_other_weights_cannot_be_switched_to(
+    zoo: tuple[Backbone, Pack], tmp_path: Path
+) -> None:
+    backbone, pack = zoo
+    other = tiny.backbone(lambda: tiny.everything(seed=1), "tiny:everything")
+    foreign = maskpack.pack({"shades": learnt(other)}, tmp_path / "foreign.safetensors")
+    model = maskpack.load(pack, "ksm", backbone=backbone)
+    before = copy.deepcopy(model)
+    with pytest.raises(BackboneError, match=r"foreign.safetensors was made for tiny:everything"):
+        maskpack.switch(model, foreign, "shades")
+    assert same(model, before)
+
+
 @pytest.mark.parametrize("norms", ["frozen", "task"])
 @pytest.mark.parametrize("method", ["fine-tune", "scratch"])
 def test_a_task_with_all_its_weights_loads_on_any(

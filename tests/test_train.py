@@ -364,11 +364,14 @@ def test_the_backbone_does_not_drift(everything: Backbone) -> None:
 def test_mixed_precision_keeps_scores_float32(everything: Backbone, method: str) -> None:
     masked = network(everything, method)
     trained = replace(trainer(masked), amp=True)
-    used = set()
+    used, lost = set(), set()
     hook = masked.network.stem.register_forward_hook(lambda *args: used.add(args[-1].dtype))
+    loss = trained.task.loss
+    trained.task.loss = lambda *args: lost.add(args[0].dtype) or loss(*args)  # type: ignore[func-returns-value, method-assign]
     run(trained)
     hook.remove()
     assert used == {torch.bfloat16}
+    assert lost == {torch.float32}  # bfloat16 has three digits
     floats = [t for t in trained.state().tensors.values() if t.is_floating_point()]
     assert {tensor.dtype for tensor in floats} == {torch.float32}
     start = dict(network(everything, method).named_parameters())
