@@ -106,6 +106,17 @@ def test_methods_page_command_is_understood(
     assert result.exit_code == 0, result.output or result.exception
 
 
+# ---- the architecture's page
+
+
+def test_architecture_lists_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("\n## Rooms\n")[2].partition("\n## ")[0]
+    rooms = {path.stem for path in (ROOT / "maskpack").iterdir() if path.stem.isidentifier()}
+    listed = set(re.findall(r"`(\w+)/?`", table))
+    assert {room for room in rooms if not room.startswith("__")} <= listed
+
+
 # ---- README
 
 
