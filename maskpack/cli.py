@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect as inspect_module  # a command below has the plain name
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -211,7 +212,8 @@ def train_mask(
         try:
             run = learn(session, run_path, resume=resume, watch=watcher, tick=tick, say=watcher.say)
         except Stopped:
-            watcher.say(f"stopped; continue with: maskpack train-mask --resume -o {run_path}")
+            where = shlex.quote(str(run_path))
+            watcher.say(f"stopped; continue with: maskpack train-mask --resume -o {where}")
             raise SystemExit(128 + stopped[0]) from None
     if json:
         from maskpack.tables import print_json

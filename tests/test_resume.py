@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import TESTS, Done, run, start
+from processes import TESTS, Done, run, run_here, start
 from tinynet import write_pictures
 
 EPOCHS = "3"
@@ -58,7 +58,7 @@ def assert_same_bytes(place: Path, one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     packs = [place / f"{path.name}.safetensors" for path in (one, other)]
     for path, pack in zip((one, other), packs, strict=True):
-        ok(run(place, "pack", path.name, "-o", pack.name, "--force"))
+        ok(run_here(place, "pack", path.name, "-o", pack.name, "--force"))
     assert packs[0].read_bytes() == packs[1].read_bytes()
     assert not [path for path in other.iterdir() if path.name.startswith(".")], "litter"
 
@@ -179,7 +179,7 @@ def test_a_finished_run_is_left_alone(place: Path) -> None:
 
 def test_a_run_is_not_overwritten(place: Path) -> None:
     path = whole(place, "piggyback")
-    done = run(place, *options("piggyback"), "-o", path.name)
+    done = run_here(place, *options("piggyback"), "-o", path.name)
     assert (done.code, done.out) == (1, "")
     assert done.err == (
         f"error: {path.name} exists; --resume continues it, -o OTHER starts another run\n"
@@ -200,7 +200,7 @@ def test_a_run_is_not_continued_with_other_options(
     place: Path, change: tuple[str, ...], found: str
 ) -> None:
     path = whole(place, "piggyback")
-    done = run(place, *options("piggyback"), *change, "-o", path.name, "--resume")
+    done = run_here(place, *options("piggyback"), *change, "-o", path.name, "--resume")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
         f"error: {path.name} was started with {found}; resume with the same options, or choose "
@@ -230,14 +230,14 @@ def test_resume_starts_what_was_not_begun(place: Path) -> None:
 
 
 def test_resume_alone_needs_a_run(place: Path) -> None:
-    done = run(place, "train-mask", "--resume", "-o", "nowhere")
+    done = run_here(place, "train-mask", "--resume", "-o", "nowhere")
     assert (done.code, done.out) == (1, "")
     assert done.err == "error: nowhere is not a run (no options.json in it)\n"
 
 
 def test_resume_alone_takes_no_other_option(place: Path) -> None:
     path = whole(place, "piggyback")
-    done = run(place, "train-mask", "--resume", "-o", path.name, "--epochs", "9")
+    done = run_here(place, "train-mask", "--resume", "-o", path.name, "--epochs", "9")
     assert (done.code, done.out) == (2, "")
     assert "leave out --epochs, or give --backbone and --task too" in done.err
 
@@ -250,7 +250,7 @@ def test_a_damaged_run_is_named(place: Path, name: str, content: bytes) -> None:
     for kept in ("options.json", "last.safetensors", "best.safetensors"):
         (path / kept).write_bytes((whole(place, "piggyback") / kept).read_bytes())
     (path / name).write_bytes(content)
-    done = run(place, "train-mask", "--resume", "-o", path.name, "-j", "0")
+    done = run_here(place, "train-mask", "--resume", "-o", path.name, "-j", "0")
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines()[-1].startswith(f"error: {path.name}/{name}"), done.err
     assert "Traceback" not in done.err
@@ -262,7 +262,7 @@ def test_a_state_of_another_network_is_refused(place: Path) -> None:
     other = whole(place, "fine-tune")
     (path / "options.json").write_bytes((whole(place, "piggyback") / "options.json").read_bytes())
     (path / "last.safetensors").write_bytes((other / "last.safetensors").read_bytes())
-    done = run(place, "train-mask", "--resume", "-o", path.name, "-j", "0")
+    done = run_here(place, "train-mask", "--resume", "-o", path.name, "-j", "0")
     assert (done.code, done.out) == (1, "")
     assert "mixed/last.safetensors" in done.err.splitlines()[-1]
     assert "Traceback" not in done.err

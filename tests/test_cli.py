@@ -1,0 +1,536 @@
+"""The commands as a user types them: whole output, exit codes, and one line for what is wrong."""
+# ruff: noqa: E501 - a message, or a row of a table, is read as one line
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import TESTS, Done, run, run_here, start
+from shell import ROOT
+from tinynet import write_pictures
+
+GOLDEN = TESTS / "data" / "format1" / "pack.safetensors"
+TRAIN = (
+    *("train-mask", "--backbone", "tinynet:build", "--data", "data"),
+    *("--epochs", "1", "-b", "8", "--lr", "0.01", "-j", "0"),
+)
+EVAL = ("eval", "--trust-code", "-j", "0")
+COMMANDS = ("train-mask", "pack", "eval", "inspect", "demo", "env")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures, two runs (birds by piggyback, cars by ksm) and their pack."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_pictures(folder / "data")
+    write_pictures(folder / "others", classes=("a", "b", "c"))
+    for name, method in (("birds", "piggyback"), ("cars", "ksm")):
+        done = run(folder, *TRAIN, "--task", name, "--method", method, "-o", f"runs/{name}")
+        assert (done.code, done.out) == (0, f"runs/{name}\n"), done.err
+    done = run(folder, "pack", "runs/birds", "runs/cars", "-o", "zoo.safetensors")
+    assert (done.code, done.out) == (0, "zoo.safetensors\n"), done.err
+    size = (folder / "zoo.safetensors").stat().st_size
+    assert done.err == f"2 tasks, {size:,} bytes\n"
+    return folder
+
+
+def ok(done: Done) -> Done:
+    assert done.code == 0, done.err
+    return done
+
+
+def failed(done: Done, code: int = 1) -> str:
+    """The one line that says what was wrong."""
+    assert (done.code, done.out) == (code, ""), done
+    line = done.err.splitlines()[-1]
+    assert line.startswith("error: "), done.err
+    assert "Traceback" not in done.err
+    return line.removeprefix("error: ")
+
+
+def numbers(text: str) -> str:
+    """Text with N for each number: scores may differ in their last digits between machines."""
+    return re.sub(r"\d[\d,.e-]*(?=\b)", "N", text)
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A line of bash in which `maskpack` is this one."""
+    command = f'maskpack() {{ "{sys.executable}" -m maskpack "$@"; }}; {line}'
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+# ---- train-mask
+
+
+def test_training_says_what_it_does_on_stderr_and_its_folder_on_stdout(place: Path) -> None:
+    done = ok(run(place, *TRAIN, "--task", "birds", "-o", "runs/again"))
+    assert done.out == "runs/again\n"
+    assert numbers(done.err) == (
+        "a mask bit can flip after about N optimiser steps; N are planned\n"
+        "epoch N/N: loss N, accuracy N, val loss N, val accuracy N, ones N%, N s, best so far\n"
+        "test accuracy N\n"
+    )
+
+
+def test_the_result_of_training_as_json(place: Path) -> None:
+    done = ok(run(place, *TRAIN, "--task", "birds", "-o", "runs/json", "--json"))
+    found = json.loads(done.out)
+    assert found.keys() == {"run", "seconds", "best", "test"}
+    assert found["run"] == "runs/json"
+    assert found["test"].keys() == {"accuracy", "loss", "count"}
+    kept = json.loads((place / "runs" / "json" / "result.json").read_text())
+    assert kept == {"best": found["best"], "test": found["test"]}
+
+
+def test_without_output_the_run_is_named_after_task_and_method(place: Path) -> None:
+    done = ok(run(place, *TRAIN, "--task", "bees", "--name", "b", "--method", "classifier-only"))
+    assert done.out == "runs/b-classifier-only\n"
+
+
+def test_quiet_leaves_warnings_only(place: Path) -> None:
+    quiet = run(place, "-q", *TRAIN, "--task", "birds", "-o", "runs/quiet")
+    assert (ok(quiet).out, quiet.err) == ("runs/quiet\n", "")
+    done = ok(run(place, "-q", *TRAIN, "--lr", "0", "--task", "birds", "-o", "runs/still"))
+    assert done.err == (
+        "warning: the mask is all ones in 3 of 3 layers: stem.weight, depthwise.weight, "
+        "pointwise.weight\n"
+    )
+
+
+def test_too_few_steps_are_warned_of(place: Path) -> None:
+    done = ok(run(place, *TRAIN, "--lr", "1e-4", "--task", "birds", "-o", "runs/short"))
+    assert "warning: with this schedule no bit can flip; train longer or raise --lr" in done.err
+
+
+def test_a_dry_run_tells_the_bytes_of_the_real_one(place: Path) -> None:
+    done = ok(run(place, *TRAIN, "--task", "birds", "--dry-run", "-o", "runs/dry"))
+    head = 4 * (3 * 12 + 3)
+    assert done.out == (
+        "# masked weights\n"
+        "layer\tkind\tshape\tbits\tmask\n"
+        "stem.weight\tconv\t8x3x3x3\t216\t8x3x3x3\n"
+        "depthwise.weight\tdepthwise conv\t8x1x3x3\t72\t8x1x3x3\n"
+        "pointwise.weight\tconv\t12x8x1x1\t96\t12x8x1x1\n"
+        "\n"
+        "# expected bytes in a pack\n"
+        "task\tmethod\tnorms mode\tmasks\tcoefficients\tnorms\thead\ttotal\tof fine-tuned\n"
+        f"birds\tpiggyback\tfrozen\t48\t0\t0\t{head}\t{48 + head}\t{(48 + head) / 2012:.6g}\n"
+        "\n"
+    )
+    assert not (place / "runs" / "dry").exists()
+
+
+def test_a_dry_run_as_json_equals_the_packed_sizes(place: Path) -> None:
+    expected = json.loads(ok(run_here(place, "inspect", "zoo.safetensors", "--json")).out)["tasks"]
+    for row, method in zip(expected, ("piggyback", "ksm"), strict=True):
+        arguments = ("--task", row["task"], "--method", method, "--dry-run", "--json")
+        plan = json.loads(ok(run(place, *TRAIN, *arguments)).out)
+        for part in ("masks", "norms", "head"):
+            assert plan["size"][part] == row[part], part
+        assert sum(-(-layer["bits"] // 8) for layer in plan["layers"]) == row["masks"]
+    assert plan["note"] == "plus the scale of every mask bit that training turns to 0"
+
+
+def test_include_and_exclude_choose_the_weights(place: Path) -> None:
+    def masked(*arguments: str) -> list[str]:
+        done = ok(run_here(place, *TRAIN, "--task", "birds", "--dry-run", "--json", *arguments))
+        return [layer["layer"] for layer in json.loads(done.out)["layers"]]
+
+    assert masked("--exclude", "stem*") == ["depthwise.weight", "pointwise.weight"]
+    assert masked("--include", "stem*") == ["stem.weight"]
+    assert masked("--include", "default", "--include", "norm1.*") == [
+        "stem.weight", "norm1.weight", "norm1.bias", "depthwise.weight", "pointwise.weight",
+    ]  # fmt: skip
+
+
+def test_on_a_terminal_there_is_a_bar(place: Path) -> None:
+    leader, follower = os.openpty()
+    running = start(place, *TRAIN, "--task", "birds", "-o", "runs/tty", stderr=os.ttyname(follower))
+    shown = b""
+    while running.process.is_alive() or select.select([leader], [], [], 0)[0]:
+        if select.select([leader], [], [], 0.05)[0]:
+            shown += os.read(leader, 10_000)
+    os.close(leader)
+    os.close(follower)
+    assert (running.process.exitcode, running.out.read_text()) == (0, "runs/tty\n")
+    assert b"images/s" in shown
+    assert b"test accuracy" in shown
+    assert b"Traceback" not in shown
+
+
+# ---- what is wrong, in one line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--method", "pigyback"), "unknown method 'pigyback'; did you mean 'piggyback'?; known: affine,"),
+        (("--set", "tau=1"), "unknown option of piggyback 'tau'; known: gradient_scaling, init,"),
+        (("--set", "threshold"), "--set 'threshold': expected key=value"),
+        (("--set", "threshold=low"), "threshold='low': expected a number"),
+        (("--set", "values=many"), "values='many': expected one of binary, ternary"),
+        (("--norms", "tsak"), "unknown norms mode 'tsak'; did you mean 'task'?; known: frozen, stats"),
+        (("--backbone", "resnet5"), "unknown backbone 'resnet5'; did you mean 'resnet50'?; known: "),
+        (("--backbone", "tinynet:bild"), "unknown function of tinynet 'bild'; did you mean 'build'?"),
+        (("--backbone", "gone:build"), "backbone 'gone:build': no module 'gone' in the current folder"),
+        (
+            ("--backbone", "./net.pth"),
+            "backbone './net.pth' is a path, not a name; for a file of weights: --backbone NAME "
+            "--weights ./net.pth; for a run or pack: --backbone run:./net.pth",
+        ),
+        (("--backbone", "runs"), "backbone 'runs' is a path, not a name; for a file of weights: "),
+        (("--weights", "gone.pth"), "gone.pth"),
+        (("--head", "stem9"), "unknown head 'stem9'; did you mean 'stem'?; known: fc,"),
+        (("--data", "gone"), "task 'birds': no folder 'gone'"),
+        (("--include", "gone*"), "--include 'gone*' matches no parameter; some: stem.weight,"),
+        (("--exclude", "*"), "no weight of the network is masked; see --include and --exclude"),
+        (("--epochs", "0"), "--epochs 0: expected 1 or more"),
+        (("--batch-size", "0"), "--batch-size 0: expected 1 or more"),
+        (("--lr", "nan"), "--lr nan: expected 0 or more"),
+        (("--lr", "-1"), "--lr -1.0: expected 0 or more"),
+        (("--opt", "sdg"), "--opt 'sdg': expected one of adam, adamw, sgd"),
+        (("--sched", "linear"), "--sched 'linear': expected one of step, cosine, constant"),
+        (("--select", "best"), "--select 'best': expected one of val, test, last"),
+        (("--device", "tpu"), "--device 'tpu': expected auto, cpu, cuda or mps"),
+        (("--seed", "-1"), "--seed -1: expected 0 to 2**63 - 1"),
+        (("--seed", "9" * 30), "--seed 999999999999999999999999999999: expected 0 to 2**63 - 1"),
+        (("--workers", "-1"), "--workers -1: expected 0 or more"),
+        (("--val-fraction", "1"), "--val-fraction 1.0: expected a share of 1"),
+        (("--name", "a/b"), "task name 'a/b': expected printable characters without '/' and '='"),
+        (("--img-size", "4"), "--img-size 4: expected at least 8"),
+        (("--crop-pct", "0"), "crop_pct is 0.0; expected a share, 0.01 to 1"),
+        (("--std", "0", "1", "1"), "std is (0.0, 1.0, 1.0); expected numbers above 0"),
+        (("--interpolation", "cubic"), "interpolation is 'cubic'; known: bicubic, bilinear,"),
+        (("--hflip", "2"), "hflip is 2.0; a probability lies between 0 and 1"),
+        (("--aa", "auto"), "auto_augment is 'auto'; known: randaugment, trivialaugment, augmix"),
+        (("-o", "data/train/dark/0.png"), "data/train/dark/0.png: cannot be used: File exists"),
+    ],
+)  # fmt: skip
+def test_a_slip_is_named_and_nothing_is_written(
+    place: Path, arguments: tuple[str, ...], line: str
+) -> None:
+    done = run_here(place, *TRAIN, "--task", "birds", "-o", "runs/slip", *arguments)
+    assert failed(done).startswith(line), done.err
+    assert not (place / "runs" / "slip").exists()
+
+
+def test_an_unknown_task_lists_the_known_ones(place: Path) -> None:
+    line = failed(run(place, "train-mask", "--backbone", "tinynet:build", "--task", "fashoin"))
+    assert line.startswith("unknown task 'fashoin'; did you mean 'fashion'?; known: cifar10, ")
+    assert line.endswith("usps; or give --data DIR")
+
+
+def test_a_loss_that_is_no_number_stops_and_leaves_nothing_in_the_way(place: Path) -> None:
+    fine = (*TRAIN, "--task", "birds", "--method", "fine-tune", "-o", "runs/nan")
+    line = failed(run(place, *fine, "--lr", "1e30"))
+    assert re.match(r"loss is (nan|inf) at epoch 1, step \d; a lower --lr may help", line)
+    assert ok(run(place, *fine)).out == "runs/nan\n", "no epoch was lost by starting anew"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "Error: Invalid value: --backbone and --task missing (or --resume -o RUN)"),
+        (("--backbone", "x"), "Error: Invalid value: --task missing (or --resume -o RUN)"),
+        (("--resume",), "Error: Invalid value: --backbone and --task missing (or --resume -o RUN)"),
+        (("--epochs", "x"), "Error: Invalid value for '--epochs': "),
+        (("--epoch", "3"), "Error: No such option: --epoch "),
+    ],
+)
+def test_wrong_usage_ends_with_2(place: Path, arguments: tuple[str, ...], line: str) -> None:
+    done = run_here(place, "train-mask", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[-1].startswith(line)
+
+
+def test_verbose_shows_where_an_error_came_from(place: Path) -> None:
+    done = run(place, "-v", "inspect", "gone")
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "PackFormatError: gone: cannot be read" in done.err
+
+
+# ---- pack
+
+
+def test_packing_is_the_same_whatever_the_order(place: Path) -> None:
+    ok(run(place, "pack", "runs/cars", "runs/birds", "-o", "turned.safetensors"))
+    ok(run(place, "pack", "zoo.safetensors", "-o", "copied.safetensors"))
+    expected = (place / "zoo.safetensors").read_bytes()
+    assert (place / "turned.safetensors").read_bytes() == expected
+    assert (place / "copied.safetensors").read_bytes() == expected
+
+
+def test_a_pack_is_not_overwritten_unasked(place: Path) -> None:
+    path = place / "kept.safetensors"
+    ok(run(place, "pack", "runs/birds", "-o", path.name))
+    before = path.read_bytes()
+    assert failed(run_here(place, "pack", "runs/cars", "-o", path.name)) == (
+        f"{path.name} exists; --append adds to it, --force replaces it"
+    )
+    assert path.read_bytes() == before
+    ok(run(place, "pack", "runs/cars", "-o", path.name, "--append"))
+    assert path.read_bytes() == (place / "zoo.safetensors").read_bytes()
+    ok(run(place, "pack", "runs/birds", "-o", path.name, "--append"))
+    assert path.read_bytes() == (place / "zoo.safetensors").read_bytes(), "named again: replaced"
+    ok(run(place, "pack", "runs/birds", "-o", path.name, "--force"))
+    assert path.read_bytes() == before
+
+
+def test_tasks_can_be_renamed(place: Path) -> None:
+    done = ok(run(place, "pack", "a=runs/birds", "\u00fc b=runs/birds", "-o", "named", "--json"))
+    assert [row["task"] for row in json.loads(done.out)["tasks"]] == ["a", "\u00fc b"]
+
+
+def test_a_path_with_an_equals_sign_is_a_path(place: Path) -> None:
+    (place / "lr=1").symlink_to("runs/birds")
+    done = ok(run(place, "pack", "lr=1", "x=lr=1", "-o", "equals", "--json"))
+    assert [row["task"] for row in json.loads(done.out)["tasks"]] == ["birds", "x"]
+
+
+def test_the_same_name_twice_is_refused(place: Path) -> None:
+    assert failed(run_here(place, "pack", "runs/birds", "zoo.safetensors", "-o", "twice")) == (
+        "task 'birds' is in runs/birds and in zoo.safetensors; name one anew: NEW=zoo.safetensors"
+    )
+    assert failed(run_here(place, "pack", "x=zoo.safetensors", "-o", "twice")) == (
+        "zoo.safetensors: say which task; it has birds, cars"
+    )
+
+
+def test_two_backbones_do_not_share_a_pack(place: Path) -> None:
+    other = (*TRAIN, "--task", "birds", "--weights", "none", "--seed", "1", "-o", "runs/other")
+    ok(run(place, *other))
+    line = failed(run_here(place, "pack", "runs/birds", "x=runs/other", "-o", "two"))
+    assert re.fullmatch(
+        r"runs/other is for tinynet:build/none#1 \w{12}, runs/birds for tinynet:build \w{12}; "
+        "one pack holds tasks of one backbone",
+        line,
+    )
+    assert not (place / "two").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("gone", "gone: no such file; expected a pack or a run's folder"),
+        ("data", "data is not a run (no options.json in it)"),
+        ("data/train/dark/0.png", "data/train/dark/0.png is not a pack or is damaged: "),
+        ("a=b=runs/birds", "b=runs/birds: no such file; expected a pack or a run's folder"),
+        ("=runs/birds", "task name '': expected printable characters"),
+        ("a/b=runs/birds", "task name 'a/b': expected printable characters"),
+    ],
+)
+def test_what_cannot_be_packed_is_named(place: Path, source: str, line: str) -> None:
+    assert failed(run_here(place, "pack", source, "-o", "no")).startswith(line)
+    assert not (place / "no").exists()
+
+
+def test_half_keeps_heads_and_norms_in_two_bytes(place: Path) -> None:
+    done = ok(run(place, "pack", "zoo.safetensors", "-o", "half", "--half", "--json"))
+    half = json.loads(done.out)["tasks"]
+    full = json.loads(ok(run_here(place, "inspect", "zoo.safetensors", "--json")).out)["tasks"]
+    for a, b in zip(half, full, strict=True):
+        assert (2 * a["head"], 2 * a["norms"], a["masks"]) == (b["head"], b["norms"], b["masks"])
+
+
+# ---- eval
+
+
+def test_scores_are_those_of_training(place: Path) -> None:
+    done = ok(run(place, *EVAL, "zoo.safetensors"))
+    assert done.err == "scoring birds ...\nscoring cars ...\n"
+    title, header, *rows = done.out.splitlines()[:-1]
+    assert title == "# size against accuracy"
+    columns = header.split("\t")
+    for name, line in zip(("birds", "cars"), rows, strict=True):
+        row = dict(zip(columns, line.split("\t"), strict=True))
+        assert (row["task"], row["split"], row["count"]) == (name, "test", "12")
+        assert row["accuracy"] == row["recorded"]
+        result = json.loads((place / "runs" / name / "result.json").read_text())
+        assert float(row["accuracy"]) == pytest.approx(result["test"]["accuracy"], abs=1e-6)
+
+
+def test_scores_as_json(place: Path) -> None:
+    done = ok(run(place, "-q", *EVAL, "zoo.safetensors", "runs/birds", "--json", "--split", "val"))
+    assert done.err == ""
+    rows = json.loads(done.out)
+    assert [row["task"] for row in rows] == ["birds", "cars", "birds"]
+    for row, name in zip(rows, ("birds", "cars", "birds"), strict=True):
+        result = json.loads((place / "runs" / name / "result.json").read_text())
+        assert row["accuracy"] == result["best"]["val_accuracy"]
+        assert row["recorded"] is None, "the recorded score is of the test split"
+
+
+def test_pictures_may_have_moved(place: Path) -> None:
+    (place / "moved").mkdir()
+    (place / "moved" / "data").symlink_to(place / "data")
+    (place / "moved" / "zoo").symlink_to(place / "zoo.safetensors")
+    away = place / "moved"
+    for given in (("--data", "data"), ("--data", "birds=data", "--data", "cars=data")):
+        ok(run(away, *EVAL, "zoo", *given))
+    assert "other classes than the task was learnt on; give the right folder" in failed(
+        run(place, *EVAL, "zoo.safetensors", "--data", "cars=others")
+    )
+    assert failed(run_here(place, *EVAL, "zoo.safetensors", "--data", "card=data")) == (
+        "unknown task of --data 'card'; did you mean 'cars'?; known: birds, cars"
+    )
+    assert failed(run_here(place, *EVAL, "zoo.safetensors", "--data", "gone")) == (
+        "task 'birds': no folder 'gone'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--task", "card"), "unknown task in zoo.safetensors 'card'; did you mean 'cars'?; known: "),
+        (("--split", "tset"), "task 'birds' has no tset split, only train, val, test"),
+        (("--backbone", "tinynet:build/none#1"), "zoo.safetensors was made for tinynet:build "),
+        (("--backbone", "resnet5"), "unknown backbone 'resnet5'; did you mean 'resnet50'?"),
+        (("-b", "0"), "batch size is 0; expected 1 or more"),
+        (("--device", "tpu"), "--device 'tpu': expected auto, cpu, cuda or mps"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_scored_is_named(place: Path, arguments: tuple[str, ...], line: str) -> None:
+    assert failed(run_here(place, *EVAL, "zoo.safetensors", *arguments)).startswith(line)
+
+
+def test_code_that_a_pack_names_is_not_run_unasked(place: Path) -> None:
+    line = failed(run(place, "eval", "zoo.safetensors", "-j", "0"))
+    assert line.startswith("zoo.safetensors wants to import Python code, 'tinynet:build'; if you ")
+    ok(run(place, "eval", "zoo.safetensors", "-j", "0", "--backbone", "tinynet:build"))
+
+
+# ---- inspect
+
+
+INSPECTED = """\
+# pack
+file\tbytes\theader\tbackbone\tfingerprint\tbackbone bytes
+zoo\t3818\t3448\tresnet50/IMAGENET1K_V2\t00ff00ff00ff\t94032000
+
+# bytes by task
+task\tmethod\tnorms mode\tmasks\tcoefficients\tnorms\thead\ttotal\tof fine-tuned\tones\tval accuracy\ttest accuracy
+Blüten\tksm\ttask\t9\t14\t16\t24\t63\t6.69984e-07\t0.770492\t0.75\t0.5
+birds\tpiggyback\tfrozen\t18\t0\t0\t32\t50\t5.31734e-07\t0.770492\t0.75\t0.5
+cars\tksm\tstats\t9\t152\t32\t32\t225\t2.3928e-06\t0.377049\t0.75\t0.5
+plain\tclassifier-only\tfrozen\t0\t0\t0\t32\t32\t3.4031e-07\t\t0.75\t0.5
+
+# share of equal mask bits
+task\tBlüten\tbirds\tcars
+Blüten\t1\t1\t0.606557
+birds\t1\t1\t0.606557
+cars\t0.606557\t0.606557\t1
+
+# share of zeros by layer
+layer\tbits\tBlüten\tbirds\tcars
+stem.weight\t54\t0.203704\t0.203704\t0.611111
+blocks.0.weight\t6\t0.5\t0.5\t0.666667
+scalar\t1\t0\t0\t1
+empty\t0\t0\t0\t0
+
+"""
+
+
+def test_the_whole_of_inspect(tmp_path: Path) -> None:
+    (tmp_path / "zoo").symlink_to(GOLDEN)
+    done = ok(run_here(tmp_path, "inspect", "zoo"))
+    assert (done.out, done.err) == (INSPECTED, "")
+
+
+def test_inspect_as_json_counts_the_files_bytes(place: Path) -> None:
+    about = json.loads(ok(run_here(place, "inspect", "zoo.safetensors", "--json")).out)
+    assert about.keys() == {
+        "file", "bytes", "header_bytes", "backbone", "tasks", "similarity", "layers",
+    }  # fmt: skip
+    assert about["bytes"] == (place / "zoo.safetensors").stat().st_size
+    both = json.loads(
+        ok(run_here(place, "inspect", "zoo.safetensors", "zoo.safetensors", "--json")).out
+    )
+    assert both == [about, about]
+
+
+def test_layers_can_be_left_out(place: Path) -> None:
+    done = ok(run(place, "inspect", "zoo.safetensors", "--no-layers"))
+    titles = [line for line in done.out.splitlines() if line.startswith("#")]
+    assert titles == ["# pack", "# bytes by task", "# share of equal mask bits"]
+
+
+def test_what_cannot_be_inspected_is_named(place: Path) -> None:
+    assert (
+        failed(run_here(place, "inspect", "gone"))
+        == "gone: cannot be read: No such file or directory"
+    )
+    assert failed(run_here(place, "inspect", "runs/birds")) == (
+        "runs/birds is a folder; make a pack of it: maskpack pack runs/birds"
+    )
+
+
+# ---- the shell
+
+
+def test_a_dash_reads_paths_from_stdin(place: Path) -> None:
+    done = ok(run(place, "pack", "-", "-o", "piped", stdin="runs/birds\n\nx=runs/cars\n"))
+    assert done.out == "piped\n"
+    out = ok(run(place, "inspect", "-", "--json", stdin="piped\nzoo.safetensors\n")).out
+    assert [about["file"] for about in json.loads(out)] == ["piped", "zoo.safetensors"]
+    done = ok(run(place, *EVAL, "-", "--json", stdin="piped\n"))
+    assert [row["task"] for row in json.loads(done.out)] == ["birds", "x"]
+    assert failed(run(place, "pack", "-", "-o", "none")) == (
+        "nothing to pack: no run and no pack given"
+    )
+
+
+def test_output_can_be_cut_short(place: Path) -> None:
+    paths = " ".join([str(GOLDEN)] * 200)  # more than a pipe holds
+    done = shell(f"maskpack inspect {paths} | head -1", place)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "# pack\n", "")
+
+
+def test_nothing_is_coloured_in_a_pipe_or_with_no_color(place: Path) -> None:
+    for environment in ({}, {"NO_COLOR": "1"}):
+        for arguments in (("inspect", str(GOLDEN)), ("--help",), ("inspect", "gone"), ("pack",)):
+            done = run(place, *arguments, environment=environment)
+            assert "\x1b" not in done.out + done.err
+
+
+def test_python_dash_m_is_the_command(place: Path) -> None:
+    done = shell(f"maskpack --version && maskpack inspect '{GOLDEN}' --json", place)
+    version, _, text = done.stdout.partition("\n")
+    assert re.fullmatch(r"maskpack \d+\.\d+\.\d+", version)
+    assert json.loads(text)["backbone"]["name"] == "resnet50/IMAGENET1K_V2"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example(tmp_path: Path, command: str) -> None:
+    for flag in ("--help", "-h"):
+        done = ok(run_here(tmp_path, *command.split(), flag))
+        assert done.err == ""
+        assert re.search(rf"Example: maskpack {command}", done.out), done.out
+
+
+def test_help_lists_every_command(tmp_path: Path) -> None:
+    out = ok(run_here(tmp_path, "--help")).out
+    found = re.findall(r"^  ([a-z-]+)  ", out.partition("Commands:")[2], re.MULTILINE)
+    assert tuple(found) == COMMANDS
+    bare = run(tmp_path)
+    assert (bare.code, bare.out) == (2, "")
+    assert "Usage: maskpack" in bare.err
+    assert "train-mask" in bare.err
+
+
+def test_the_environment_is_told(tmp_path: Path) -> None:
+    about = json.loads(ok(run_here(tmp_path, "env", "--json")).out)
+    assert about["versions"].keys() >= {"maskpack", "torch", "numpy", "safetensors"}
+    lines = ok(run_here(tmp_path, "env")).out.splitlines()
+    assert lines[:2] == ["# environment", "what\tfound"]
+    assert f"python\t{about['python']}" in lines
