@@ -316,9 +316,9 @@ def advice(session: Session, trainer: Trainer) -> list[str]:
         return []
     needed = steps_to_flip(distance, recipe.lr)
     planned = trainer.steps * recipe.epochs
-    lines = [f"a mask bit can flip after {needed} optimiser steps; {planned} are planned"]
+    lines = [f"a mask bit can flip after about {needed} optimiser steps; {planned} are planned"]
     reach = sum(lr_factor(recipe, epoch + 0.5) for epoch in range(recipe.epochs))
-    if reach * trainer.steps * recipe.lr <= distance:
+    if planned < needed or reach * trainer.steps * recipe.lr <= distance:
         lines.append(
             "warning: with this schedule no bit can flip; train longer or raise --lr "
             f"(the nearest score is {distance:.3g} from its threshold, lr is {recipe.lr:g})"

@@ -84,7 +84,13 @@ class Trainer:
     def __post_init__(self) -> None:
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.optimizers = make_optimizers(self.network, self.recipe)
-        self.steps = count_batches(len(self.train_data), self.recipe.batch_size)
+        # a batch of one picture has no variance for a batch norm to divide by
+        self._drop_last = len(self.train_data) % self.recipe.batch_size == 1
+        self.steps = count_batches(
+            len(self.train_data), self.recipe.batch_size, drop_last=self._drop_last
+        )
+        if not self.steps:
+            raise TrainingError("one picture is not enough to train on; expected two or more")
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -122,6 +128,7 @@ class Trainer:
             epoch=self.epoch,
             start_batch=self.step,
             workers=self.workers,
+            drop_last=self._drop_last,
         )
         begin, seen = time.monotonic(), 0
         for images, target in data:
@@ -326,7 +333,8 @@ def lr_factor(recipe: Recipe, epoch: float) -> float:
     elif recipe.sched == "cosine":
         span = max(recipe.epochs - recipe.warmup_epochs, 1)
         done = (epoch - recipe.warmup_epochs) / span
-        factor = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        low = recipe.min_lr / recipe.lr if recipe.lr else 0.0
+        factor = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     elif recipe.sched == "constant":
         factor = 1.0
     else:
