@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from maskpack.errors import DataError, PackFormatError
+from maskpack.errors import DataError, OptionError, PackFormatError, one_line
 from maskpack.evaluate import evaluate
 from maskpack.packfile import Pack
 from maskpack.packing import unpack_task
@@ -45,9 +45,12 @@ def score_task(
         original = about["name"]
         recorded = packed.info.get("test", {}).get(about["metric"])
         folder = data if data is not None else packed.info.get("data")
-    except (KeyError, TypeError, AttributeError) as error:
+        if not isinstance(original, str) or not isinstance(folder, str | None):
+            raise TypeError("the task's name or its folder is no text")
+    except (KeyError, TypeError, AttributeError, OptionError) as error:
         raise PackFormatError(
-            f"{pack.path}: {name}: the header does not say how to score it ({error!r})"
+            f"{pack.path}: {name}: the header does not say how to score it "
+            f"({one_line(repr(error))})"
         ) from error
     task = open_task(original, folder)
     if task.describe().get("classes") != about.get("classes"):

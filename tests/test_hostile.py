@@ -12,6 +12,7 @@ import re
 import struct
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from tinynet import TinyNet
+from tinynet import TinyNet, write_pictures
 from torch import nn
 
 import maskpack
 from maskpack.backbones import from_module
 from maskpack.errors import MaskpackError, PackFormatError
 from maskpack.packfile import KEY, read
+from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import describe
+from maskpack.score import score_task
+from maskpack.tasks import open_task
 
 OUTPUTS = 3
 Header = dict[str, Any]
@@ -638,3 +642,66 @@ def test_a_failed_switch_leaves_the_model(sound: Path, tmp_path: Path) -> None:
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+# ---- lies that only show when a task is scored
+
+INFO = ("tasks", "birds", "info")
+SCORING: list[tuple[str, Lie]] = [
+    ("no task", drop(*INFO, "task")),
+    ("task a list", put([], *INFO, "task")),
+    ("no name", drop(*INFO, "task", "name")),
+    ("name a number", put(3, *INFO, "task", "name")),
+    ("metric a list", put([1], *INFO, "task", "metric")),
+    ("no classes", drop(*INFO, "task", "classes")),
+    ("other classes", put(["x", "y", "z"], *INFO, "task", "classes")),
+    ("classes a number", put(3, *INFO, "task", "classes")),
+    ("no preprocess", drop(*INFO, "preprocess")),
+    ("preprocess a list", put([1], *INFO, "preprocess")),
+    ("an option more", put(1, *INFO, "preprocess", "more")),
+    ("a vast picture", put(10**9, *INFO, "preprocess", "img_size")),
+    ("a picture of text", put("16", *INFO, "preprocess", "img_size")),
+    ("no picture", put(0, *INFO, "preprocess", "img_size")),
+    ("all cropped", put(0, *INFO, "preprocess", "crop_pct")),
+    ("a vast border", put(1e-9, *INFO, "preprocess", "crop_pct")),
+    ("std of nothing", put([0, 0, 0], *INFO, "preprocess", "std")),
+    ("mean of one", put([0.5], *INFO, "preprocess", "mean")),
+    ("mean a number", put(0.5, *INFO, "preprocess", "mean")),
+    ("mean of text", put(["a", "b", "c"], *INFO, "preprocess", "mean")),
+    ("interpolation a list", put(["bilinear"], *INFO, "preprocess", "interpolation")),
+    ("no augment", drop(*INFO, "augment")),
+    ("augment null", put(None, *INFO, "augment")),
+    ("crop unknown", put("zoom", *INFO, "augment", "crop_mode")),
+    ("ratio of text", put("ab", *INFO, "augment", "ratio")),
+    ("hflip of text", put("x", *INFO, "augment", "hflip")),
+    ("test a list", put([1], *INFO, "test")),
+    ("data a number", put(3, *INFO, "data")),
+    ("data elsewhere", put("/nowhere\x1b[2J", *INFO, "data")),
+]
+
+
+def test_a_task_that_cannot_be_scored_is_refused(sound: Path, tmp_path: Path) -> None:
+    header, tensors = take_apart(sound)
+    data = write_pictures(tmp_path / "data", each=2)
+    header["tasks"]["birds"]["info"] = {
+        "task": open_task("birds", data).describe(),
+        "data": str(data),
+        "preprocess": asdict(Preprocess(img_size=16, crop_pct=1.0)),
+        "augment": asdict(Augment()),
+        "test": {"accuracy": 0.5},
+    }
+
+    def score(changed: Header) -> dict[str, Any]:
+        pack = read(forge(tmp_path / "lie", changed, tensors))
+        return score_task(pack, "birds", backbone="tinynet:build")
+
+    assert score(header)["recorded"] == 0.5
+    for name, lie in SCORING:
+        changed = copy.deepcopy(header)
+        lie(changed, tensors)
+        try:
+            score(changed)
+        except MaskpackError as error:
+            assert one_line(error), f"{name}: {error}"
+        else:
+            pytest.fail(f"{name} was scored")
