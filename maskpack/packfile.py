@@ -259,9 +259,13 @@ def write(path: Path | str, pack: Pack) -> None:
         "tables": tables,
         "tasks": tasks,
     }
+    try:
+        text = canonical_json(header)
+    except (ValueError, TypeError) as error:  # NaN, or what is no JSON
+        raise MaskpackError(f"{path}: cannot be written: a task's info: {error}") from error
     with replacing(path) as written:
         try:
-            save_file(tensors, written, metadata={KEY: canonical_json(header)})
+            save_file(tensors, written, metadata={KEY: text})
         except SafetensorError as error:
             raise MaskpackError(f"{path}: cannot be written: {error}") from error
 

@@ -184,6 +184,11 @@ class Trainer:
             amp=self.amp,
             tick=tick,
         )
+        if not math.isfinite(score.loss):
+            raise TrainingError(
+                f"validation loss is {score.loss} after epoch {self.epoch + 1}; "
+                "a lower --lr may help; the last epoch's state is kept"
+            )
         sums, metric = self._sums, self.task.metric
         row = {
             "epoch": self.epoch + 1,

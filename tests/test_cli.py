@@ -234,6 +234,8 @@ def test_a_loss_that_is_no_number_stops_and_leaves_nothing_in_the_way(place: Pat
     fine = (*TRAIN, "--task", "birds", "--method", "fine-tune", "-o", "runs/nan")
     line = failed(run(place, *fine, "--lr", "1e30"))
     assert re.match(r"loss is (nan|inf) at epoch 1, step \d; a lower --lr may help", line)
+    line = failed(run(place, *fine, "--lr", "1e30", "-b", "64"))
+    assert re.match(r"validation loss is (nan|inf) after epoch 1; a lower --lr may help", line)
     assert ok(run(place, *fine)).out == "runs/nan\n", "no epoch was lost by starting anew"
 
 

@@ -303,6 +303,14 @@ def test_a_full_disk_leaves_the_old_pack(tmp_path: Path) -> None:
     assert names(tmp_path) == ["p"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {1, 2}])
+def test_info_that_is_no_json_is_not_written(tmp_path: Path, value: object) -> None:
+    task = PackedTask("t", "m", {}, "frozen", {"test": {"loss": value}}, {})
+    with pytest.raises(MaskpackError, match="p: cannot be written: a task's info: "):
+        write(tmp_path / "p", make_pack(task))
+    assert names(tmp_path) == []
+
+
 # ---- asking for what is not there
 
 
