@@ -340,6 +340,13 @@ def pack_command(
         bool, typer.Option("--append", help="Add to the file's tasks; replaces those named again.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the file.")] = False,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="Mask bits: auto (the smallest code of each layer) or bits (raw).  "
+            "[default: bits for runs; packs keep theirs]"
+        ),
+    ] = None,
     half: Annotated[
         bool, typer.Option("--half", help="Heads, norms and whole weights as float16 (rounded).")
     ] = False,
@@ -349,11 +356,13 @@ def pack_command(
 
     Example: maskpack pack runs/* -o zoo.safetensors
     """
+    if codec not in (None, "auto", "bits"):
+        raise typer.BadParameter(f"--codec {codec!r}: expected auto or bits")
     if output.exists() and not (append or force):
         raise MaskpackError(f"{output} exists; --append adds to it, --force replaces it")
     from maskpack import packfile
     from maskpack.report import describe
-    from maskpack.resolve import halved, merge, open_pack, renamed
+    from maskpack.resolve import halved, merge, open_pack, recoded, renamed
 
     packs: list[Pack] = []
     for source in _paths(sources):
@@ -365,6 +374,8 @@ def pack_command(
     merged = merge(packs)
     if append and output.exists():
         merged = merge([_without(packfile.read(output), set(merged.tasks)), merged])
+    if codec is not None:
+        merged = recoded(merged, coded=codec == "auto")
     packfile.write(output, halved(merged) if half else merged)
     written = packfile.read(output)
     if json:

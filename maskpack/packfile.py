@@ -20,7 +20,7 @@ from bitarray import bitarray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from maskpack import bits
+from maskpack import bits, codec
 from maskpack.errors import MaskpackError, OptionError, PackFormatError, UnknownName, one_line
 from maskpack.files import replacing
 
@@ -47,12 +47,14 @@ class Stream:
 
     `dtype` is "bits", "u8", "f16" or "f32". With `zeros_of`, a row keeps values only where that
     stream's bit is 0, in C order; its shape is still the full one, and the rest reads as 0.
+    With `coded`, `data` is what `maskpack.codec` makes of the bits.
     """
 
     table: Table
     dtype: str
     data: Array
     zeros_of: str | None = None
+    coded: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class PackedTask:
     streams: Mapping[str, Stream]
     source: str = field(default="", compare=False)  # the file it was read from, for messages
     _checked: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
+    _decoded: dict[str, Array] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def rows(self, stream: str) -> Iterator[tuple[str, tuple[int, ...], Array]]:
         """Name, shape and stored values of each row: packed bytes for bits, flat values else.
@@ -78,6 +81,23 @@ class PackedTask:
             self._check(stream)
             self._checked.add(stream)
         yield from self._split(stream)
+
+    def values(self, stream: str) -> Array:
+        """All rows' stored values, one after another; coded bits are decoded, once.
+
+        Raises:
+            PackFormatError: they cannot be decoded.
+        """
+        kept = self.streams[stream]
+        if not kept.coded:
+            return kept.data
+        if stream not in self._decoded:
+            counts = [math.prod(shape) for _, shape in kept.table]
+            try:
+                self._decoded[stream] = codec.decode(kept.data, counts)
+            except ValueError as error:
+                self._fail(stream, str(error))
+        return self._decoded[stream]
 
     def arrays(self, stream: str) -> dict[str, Array]:
         """Every row of a stream as an array of its full shape (bool for bits).
@@ -126,10 +146,10 @@ class PackedTask:
         }
 
     def _split(self, stream: str) -> Iterator[tuple[str, tuple[int, ...], Array]]:
-        kept = self.streams[stream]
+        table, values = self.streams[stream].table, self.values(stream)
         offset = 0
-        for (name, shape), count in zip(kept.table, self._counts(stream), strict=True):
-            yield name, shape, kept.data[offset : offset + count]
+        for (name, shape), count in zip(table, self._counts(stream), strict=True):
+            yield name, shape, values[offset : offset + count]
             offset += count
 
     def _counts(self, stream: str) -> list[int]:
@@ -143,10 +163,10 @@ class PackedTask:
         return sizes
 
     def _check(self, stream: str) -> None:
-        kept = self.streams[stream]
+        kept, stored = self.streams[stream], self.values(stream)
         need = sum(self._counts(stream))
-        if kept.data.size != need:
-            found = f"{kept.data.size} {UNITS[kept.dtype]}, its table needs {need}"
+        if stored.size != need:
+            found = f"{stored.size} {UNITS[kept.dtype]}, its table needs {need}"
             self._fail(stream, found)
         if kept.dtype == BITS:
             for name, shape, values in self._split(stream):
@@ -154,7 +174,7 @@ class PackedTask:
                     bits.check_bits(values, math.prod(shape))
                 except ValueError as error:
                     self._fail(name, str(error))
-        elif kept.dtype != "u8" and not np.isfinite(kept.data).all():
+        elif kept.dtype != "u8" and not np.isfinite(stored).all():
             self._fail(stream, "a value is NaN or infinite")
 
     def _fail(self, where: str, found: str) -> NoReturn:
@@ -237,6 +257,8 @@ def write(path: Path | str, pack: Pack) -> None:
             if stream.table not in tables:
                 tables.append(stream.table)
             streams[key] = {"table": tables.index(stream.table), "dtype": stream.dtype}
+            if stream.coded:
+                streams[key]["coded"] = True
             if stream.zeros_of:
                 streams[key]["zeros_of"] = stream.zeros_of
             tensors[f"{name}/{key}"] = np.ascontiguousarray(stream.data)
@@ -421,7 +443,10 @@ class _Reader:
             self._typed(zeros_of, str, where)
             if dtype == BITS:
                 self._fail(f"{where}: bits have no zeros_of")
-        return Stream(self.tables[number], dtype, data, zeros_of)
+        coded = self._typed(about.get("coded", False), bool, f"{where}, coded")
+        if coded and dtype != BITS:
+            self._fail(f"{where}: only bits can be coded")
+        return Stream(self.tables[number], dtype, data, zeros_of, coded)
 
     def _check_stream(self, task: PackedTask, key: str) -> None:
         stream = task.streams[key]
@@ -433,6 +458,8 @@ class _Reader:
                     "which is no bit stream with the same table"
                 )
             return  # how many values that makes is known once the mask is read
+        if stream.coded:
+            return  # checked when it is decoded
         if stream.data.size != (need := sum(task._counts(key))):
             self._fail(
                 f"{task.name}, {key}: {stream.data.size} {UNITS[stream.dtype]}, "

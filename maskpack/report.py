@@ -124,7 +124,7 @@ def similarity(a: PackedTask, b: PackedTask) -> float | None:
     if left.table == right.table:
         # layers are padded with zeros to whole bytes, equal on both sides
         count = sum(math.prod(shape) for _, shape in left.table)
-        different = bits.count_ones(np.bitwise_xor(left.data, right.data))
+        different = bits.count_ones(np.bitwise_xor(a.values("mask"), b.values("mask")))
         return (count - different) / count if count else None
     rows = {name: (shape, values) for name, shape, values in b.rows("mask")}
     equal = count = 0

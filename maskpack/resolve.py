@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskpack import backbones, methods, packfile
+from maskpack import backbones, codec, methods, packfile
 from maskpack.errors import BackboneError, MaskpackError, OptionError, PackFormatError
-from maskpack.packfile import BackboneInfo, Pack, PackedTask
+from maskpack.packfile import BITS, BackboneInfo, Pack, PackedTask
 from maskpack.packing import OWN, check_fits, mask_streams, own_streams, unpack_task
 from maskpack.runs import Run, State
 
@@ -172,6 +173,23 @@ def merge(packs: Mapping[str, Pack] | list[Pack]) -> Pack:
                 )
             tasks[name] = task
     return Pack(first.backbone, tasks)
+
+
+def recoded(pack: Pack, coded: bool) -> Pack:
+    """A pack whose mask bits are entropy-coded where that is smaller, or all raw."""
+    tasks = {}
+    for name, task in pack.tasks.items():
+        streams = dict(task.streams)
+        for key, stream in task.streams.items():
+            if stream.dtype == BITS:
+                raw = task.values(key)
+                counts = [math.prod(shape) for _, shape in stream.table]
+                small = codec.encode(raw, counts) if coded else raw
+                worth = small.size < raw.size
+                data = small if worth else raw
+                streams[key] = dataclasses.replace(stream, data=data, coded=worth)
+        tasks[name] = dataclasses.replace(task, streams=streams)
+    return Pack(pack.backbone, tasks, pack.path)
 
 
 def halved(pack: Pack) -> Pack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from test_files import largest_file, names
 
 from maskpack.bits import pack_bits
-from maskpack.errors import MaskpackError, OptionError, UnknownName
+from maskpack.errors import MaskpackError, OptionError, PackFormatError, UnknownName
 from maskpack.packfile import (
     KEY,
     Array,
@@ -27,6 +28,7 @@ from maskpack.packfile import (
     read,
     write,
 )
+from maskpack.resolve import recoded
 
 GOLDEN = Path(__file__).parent / "data" / "format1"
 BACKBONE = BackboneInfo("tiny", "ab12" * 16, 1234, "fc", {"img_size": 8, "mean": [0.5, 0.5, 0.5]})
@@ -335,3 +337,38 @@ def test_a_mask_is_found_by_stream_and_layer() -> None:
     with pytest.raises(UnknownName, match="known: mask, negative"):
         task.mask("a.weight", "scale")
     assert PackedTask("t", "m", {}, "frozen", {}, {}).masks == {}
+
+
+def test_coded_bits_read_as_raw_ones(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    dense = {"a.weight": random.random((64, 32, 3, 3)) < 0.98, "b.weight": random.random(99) < 0.5}
+    task = PackedTask("dense", "piggyback", {}, "frozen", {}, {"mask": encode(dense, "bits")})
+    raw = Pack(BACKBONE, {"birds": make_task(), "dense": task})
+    coded = recoded(raw, coded=True)
+    write(tmp_path / "raw.safetensors", raw)
+    write(tmp_path / "coded.safetensors", coded)
+    found = read(tmp_path / "coded.safetensors")
+    assert found.tasks["dense"].streams["mask"].coded
+    for name, task in raw.tasks.items():
+        for key in task.streams:
+            again = found.task(name).arrays(key)
+            assert all(np.array_equal(again[k], v) for k, v in task.arrays(key).items())
+    assert found.task("dense").masks == raw.task("dense").masks
+    sizes = [(tmp_path / f"{kind}.safetensors").stat().st_size for kind in ("raw", "coded")]
+    assert sizes[1] < sizes[0] - 1500
+    write(tmp_path / "again.safetensors", recoded(found, coded=False))
+    assert (tmp_path / "again.safetensors").read_bytes() == (
+        tmp_path / "raw.safetensors"
+    ).read_bytes()
+
+
+def test_damaged_coded_bits_are_told(tmp_path: Path) -> None:
+    masks = {"a.weight": np.random.default_rng(0).random(5000) < 0.98}
+    task = PackedTask("dense", "piggyback", {}, "frozen", {}, {"mask": encode(masks, "bits")})
+    coded = recoded(Pack(BACKBONE, {"dense": task}), coded=True).tasks["dense"]
+    stream = coded.streams["mask"]
+    damaged = dataclasses.replace(stream, data=stream.data[:-1])
+    bad = dataclasses.replace(coded, streams={"mask": damaged})
+    write(tmp_path / "bad.safetensors", Pack(BACKBONE, {"dense": bad}))
+    with pytest.raises(PackFormatError, match=r"dense, mask: .*; the file is damaged"):
+        _ = read(tmp_path / "bad.safetensors").task("dense").masks
