@@ -23,7 +23,8 @@ def print_json(value: Any) -> None:
 def print_rows(title: str, rows: Sequence[Row]) -> None:
     """A table on stdout: drawn on a terminal, tab-separated under a `# title` line in a pipe.
 
-    A cell that is a table itself ({"birds": 0.1, "cars": 0.2}) takes a column per key.
+    A cell that is a table itself ({"birds": 0.1, "cars": 0.2}) takes a column per key. On a
+    terminal too narrow for all columns they go on below, the first one repeated.
     """
     if not rows:
         return
@@ -36,16 +37,35 @@ def print_rows(title: str, rows: Sequence[Row]) -> None:
             print("\t".join(_plain(_cell(row, column)) for column in columns))
         print()
         return
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column, name in zip(columns, names, strict=True):
-        numeric = any(isinstance(_cell(row, column), (int, float)) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*(_pretty(column[0], _cell(row, column)) for column in columns))
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    console.print(title, style="bold", soft_wrap=True)
+    cells = [[_pretty(column[0], _cell(row, column)) for row in rows] for column in columns]
+    widths = [max(map(cell_len, [n, *c])) for n, c in zip(names, cells, strict=True)]
+    for block in _blocks(widths, console.width):
+        table = Table(box=None, pad_edge=False)
+        for place in block:
+            numeric = any(isinstance(_cell(row, columns[place]), (int, float)) for row in rows)
+            table.add_column(names[place], justify="right" if numeric else "left", overflow="fold")
+        for line in zip(*(cells[place] for place in block), strict=True):
+            table.add_row(*line)
+        console.print(table)
+        console.print()
+
+
+def _blocks(widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Places of the columns that fit beside one another, two spaces apart, the first in each."""
+    block, used = [0], widths[0]
+    for place in range(1, len(widths)):
+        if len(block) > 1 and used + 2 + widths[place] > room:
+            yield block
+            block, used = [0], widths[0]
+        block.append(place)
+        used += 2 + widths[place]
+    yield block
 
 
 def _columns(row: Row) -> Iterator[Column]:

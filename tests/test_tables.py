@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -44,6 +45,27 @@ def test_a_terminal_gets_a_table(
     assert lines[1] == ["task", "bytes", "ones", "task", "bits", "shape"]
     assert lines[2] == ["task", "1,234,567", "98.77%", "25.00%", "-", "-"]
     assert lines[3] == ["b\\tc", "8", "-", "-", "100.00%", "3x4"]
+
+
+def test_a_narrow_terminal_gets_every_digit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("TERM", "xterm")
+    print_rows("a title longer than a line", ROWS)
+    out = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    assert [line.split() for line in out.splitlines()] == [
+        ["a", "title", "longer", "than", "a", "line"],
+        ["task", "bytes", "ones"],
+        ["task", "1,234,567", "98.77%"],
+        ["b\\tc", "8", "-"],
+        [],
+        ["task", "task", "bits", "shape"],
+        ["task", "25.00%", "-", "-"],
+        ["b\\tc", "-", "100.00%", "3x4"],
+        [],
+    ]
 
 
 def test_json_is_one_document_in_utf8(capsys: pytest.CaptureFixture[str]) -> None:
