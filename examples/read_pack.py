@@ -1,4 +1,4 @@
-"""A reader of packs in numpy and json alone, written from docs/format.md.
+"""A reader of packs in numpy and json alone, written from docs/format.md; raw bits, not coded ones.
 
     python examples/read_pack.py zoo.safetensors        # well under a second
 
@@ -34,6 +34,7 @@ def read_pack(path: str) -> dict[str, dict[str, dict[str, np.ndarray]]]:
         streams = pack[task] = {}
         # a stream of values at the zeros of another comes after that one
         for name, stream in sorted(about["streams"].items(), key=lambda s: "zeros_of" in s[1]):
+            assert not stream.get("coded"), "coded bits: write them raw with pack --codec bits"
             begin, end = entries[f"{task}/{name}"]["data_offsets"]
             values = np.frombuffer(data[start + begin : start + end], NUMPY[stream["dtype"]])
             where = streams.get(stream.get("zeros_of"))
