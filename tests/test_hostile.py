@@ -28,9 +28,10 @@ from torch import nn
 import maskpack
 from maskpack.backbones import from_module
 from maskpack.errors import MaskpackError, PackFormatError
-from maskpack.packfile import KEY, read
+from maskpack.packfile import KEY, Pack, read, write
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import describe
+from maskpack.resolve import recoded
 from maskpack.score import score_task
 from maskpack.tasks import open_task
 
@@ -47,21 +48,27 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack of two tasks with every kind of stream, for `network()`."""
+    """A pack of three tasks with every kind of stream, for `network()`."""
     backbone = from_module(network(), "tinynet:build")
     tasks = {}
     for name, method, options in (
         ("birds", "piggyback", {}),
         ("cars", "ksm", {"coefficients": "u8"}),
+        ("owls", "piggyback", {}),
     ):
         masked = maskpack.attach(backbone, OUTPUTS, method, norms="task", **options)
         with torch.no_grad():
             for i, parameter in enumerate(masked.params.parameters()):
                 generator = torch.Generator().manual_seed(i)
                 parameter.copy_(0.02 * torch.rand(parameter.shape, generator=generator) - 0.01)
+                if name == "owls":  # few zeros: its mask is worth coding
+                    parameter.clamp_(min=0.0052).view(-1)[: i + 1] = 0
         tasks[name] = masked
     path = tmp_path_factory.mktemp("sound") / "zoo.safetensors"
-    maskpack.pack(tasks, path)
+    plain = maskpack.pack(tasks, path)
+    coded = recoded(plain, coded=True).task("owls")
+    assert coded.streams["mask"].coded
+    write(path, Pack(plain.backbone, {**plain.tasks, "owls": coded}))
     return path
 
 
@@ -362,6 +369,7 @@ def shape(value: Any) -> Lie:
 
 BIRDS = ("tasks", "birds")
 MASK = (*BIRDS, "streams", "mask")
+OWLS = ("tasks", "owls", "streams", "mask")
 SCALE = ("tasks", "cars", "streams", "scale")
 
 HEADERS: list[tuple[str, Lie, str]] = [
@@ -410,6 +418,8 @@ HEADERS: list[tuple[str, Lie, str]] = [
     ("zeros of itself", put("scale", *SCALE, "zeros_of"), r"the zeros of 'scale', which is no bit"),
     ("zeros of floats", put("head", *SCALE, "zeros_of"), r"the zeros of 'head', which is no bit"),
     ("zeros a number", put(1, *SCALE, "zeros_of"), r"cars, scale: int, expected str"),
+    ("coded a number", put(1, *OWLS, "coded"), r"owls, mask, coded: int, expected bool"),
+    ("coded floats", put(True, "tasks", "owls", "streams", "head", "coded"), r"only bits can be coded"),
     ("bits of zeros", put("mask", *MASK, "zeros_of"), r"birds, mask: bits have no zeros_of"),
     ("a stream more", put({"table": 0, "dtype": "bits"}, *BIRDS, "streams", "more"),
      r"birds, more: no tensor 'birds/more' in the file"),
@@ -547,6 +557,40 @@ def test_coefficients_must_be_as_many_as_zeros(
     tensors["cars/scale"] = np.ascontiguousarray(change(tensors["cars/scale"]))
     message = refused_at_load(forge(tmp_path / "lie", header, tensors))
     assert re.search(r"cars, scale: \d+ values, its table needs \d+", message), message
+
+
+@pytest.mark.parametrize(
+    ("lie", "found"),
+    [
+        (put(False, *OWLS, "coded"), r"owls, mask: \d+ bytes, its table needs 48"),
+        (put(True, *MASK, "coded"), r"birds, mask: .*; the file is damaged"),
+        (swap("owls/mask", lambda a: a[:-1]), r"owls, mask: .*; the file is damaged"),
+        (swap("owls/mask", lambda a: np.append(a, a[:1])), r"owls, mask: \d+ bytes too many"),
+        (swap("owls/mask", lambda a: a[:0]), r"owls, mask: 1 bytes wanted, 0 left"),
+        (swap("owls/mask", lambda a: a ^ 3), r"owls, mask: .*; the file is damaged"),
+    ],
+)
+def test_coded_masks_that_cannot_be_decoded_are_refused(
+    sound: Path, tmp_path: Path, lie: Lie, found: str
+) -> None:
+    header, tensors = take_apart(sound)
+    lie(header, tensors)
+    message = refused_at_load(forge(tmp_path / "lie", header, tensors))
+    assert re.search(found, message), message
+
+
+def test_a_coded_mask_cannot_claim_much_memory(sound: Path, tmp_path: Path) -> None:
+    header, tensors = take_apart(sound)
+    header["tables"].append([["stem.weight", [1 << 40]]])
+    header["tasks"]["owls"]["streams"]["mask"]["table"] = len(header["tables"]) - 1
+    tensors["owls/mask"] = np.array([2, 0, 0], np.uint8)  # all ones, of any length
+    path = forge(tmp_path / "lie", header, tensors)
+    tracemalloc.start()
+    try:
+        assert "1099511627776 mask bits, expected at most" in refused_at_load(path)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # ---- lies that only show against the backbone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -223,6 +224,21 @@ def test_files_of_format_1_stay_readable(tmp_path: Path) -> None:
         assert found == about["streams"]
     write(tmp_path / "again", pack)
     assert (tmp_path / "again").read_bytes() == (GOLDEN / "pack.safetensors").read_bytes()
+
+
+def test_coded_masks_of_format_1_stay_readable(tmp_path: Path) -> None:
+    pack = read(GOLDEN / "coded.safetensors")
+    assert pack.task().streams["mask"].coded
+    expected = json.loads((GOLDEN / "coded.json").read_text(encoding="utf-8"))
+    arrays = pack.task().arrays("mask")
+    assert list(arrays) == list(expected)
+    for name, about in expected.items():
+        assert list(arrays[name].shape) == about["shape"]
+        assert int((~arrays[name]).sum()) == about["zeros"]
+        found = hashlib.sha256(arrays[name].astype(np.uint8).tobytes()).hexdigest()
+        assert found == about["sha256"]
+    write(tmp_path / "again", pack)
+    assert (tmp_path / "again").read_bytes() == (GOLDEN / "coded.safetensors").read_bytes()
 
 
 # ---- the size of the header
