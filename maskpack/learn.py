@@ -287,7 +287,10 @@ def training_splits(task: Task, options: Options) -> tuple[LabelledImages, Label
 
 
 def score_test(session: Session, run: Run) -> dict[str, Any]:
-    """Score on the test split of what will be packed, rebuilt from its bits."""
+    """Score on the test split of what will be packed, rebuilt from its bits.
+
+    In float32 even under amp, as `eval` will score it.
+    """
     if "test" not in session.task.splits():
         return {}
     network = unpack_task(pack_run(run).task(), session.backbone)
@@ -299,7 +302,6 @@ def score_test(session: Session, run: Run) -> dict[str, Any]:
         session.augment,
         workers=session.options.workers,
         device=pick_device(session.options.device),
-        amp=session.options.amp,
     )
     metric = session.task.metric
     return {metric: score.value, "loss": score.loss, "count": score.count}

@@ -277,7 +277,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
     """`value` on the parameter's device and, where it is an average of it, in its layout."""
     if value.shape != parameter.shape or not value.dim():
-        return value.clone()
+        return value.to(parameter.device, copy=True)  # fused Adam counts its steps there
     return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
