@@ -28,8 +28,14 @@ def open_backbone(
     weights: str | Path | None = None,
     seed: int = 0,
     head: str | None = None,
+    trust_code: bool = False,
+    own: bool = True,
+    via: tuple[str, ...] = (),
 ) -> Backbone:
     """A backbone by any name, `run:PATH[#TASK]` (a run or a pack) included.
+
+    Packs may name code only with `trust_code`; a run's folder may where the name is the user's
+    `own`, not one that a pack brought. `via` are the names that led here.
 
     Raises:
         BackboneError: it cannot be had.
@@ -41,12 +47,11 @@ def open_backbone(
     if weights is not None:
         raise BackboneError(f"{name} brings its own weights; leave --weights out")
     path, _, task_name = name.removeprefix(backbones.RUN_PREFIX).partition("#")
-    pack = open_pack(path)
+    pack = open_pack(path, trust_code=trust_code or own)
     task = pack.task(task_name or None)
-    try:
-        base = open_base(pack, task)
-    except RecursionError:
-        raise BackboneError(f"{path} comes back to itself as its backbone; damaged") from None
+    if name in via:
+        raise BackboneError(f"{path} comes back to itself as its backbone; the file is damaged")
+    base = open_base(pack, task, trust_code=trust_code, own=own, via=(*via, name))
     module = unpack_task(task, base)
     return make_backbone(name, module, base.preprocess, head or base.head)
 
@@ -58,50 +63,68 @@ def open_base(
     backbone: str | None = None,
     weights: str | Path | None = None,
     trust_code: bool = False,
+    own: bool = True,
+    via: tuple[str, ...] = (),
 ) -> Backbone:
     """The backbone of a packed task, by the pack's own name for it or by the one given.
+
+    `trust_code`, `own` and `via` are as in `open_backbone`.
 
     Raises:
         BackboneError: it cannot be had, is not the one the masks were trained on, or is code
             that is not trusted.
     """
-    if backbone is None and not trust_code:
-        refuse_code(pack, backbones.names_code(pack.backbone.name), pack.backbone.name)
-    head = pack.backbone.head
-    base = open_backbone(backbone or pack.backbone.name, weights=weights, head=head)
+    trusted = backbone is not None or trust_code or (own and _is_run(pack))
+    if not trusted:
+        refuse_code(pack.path, backbones.names_code(pack.backbone.name), pack.backbone.name)
+    base = open_backbone(
+        backbone or pack.backbone.name,
+        weights=weights,
+        head=pack.backbone.head,
+        trust_code=trust_code,
+        own=trusted,
+        via=via,
+    )
     check_base(pack, task, base, trust_code=trust_code)
     return base
 
 
 def check_base(pack: Pack, task: PackedTask, base: Backbone, *, trust_code: bool = False) -> None:
     """Raise BackboneError unless a task can be rebuilt on this backbone, with methods trusted."""
-    if not trust_code:
-        refuse_code(pack, ":" in task.method, task.method)
+    if not trust_code and not _is_run(pack):  # a run's method was checked when it was opened
+        refuse_code(pack.path, ":" in task.method, task.method)
     if "weights" not in task.streams:  # or the task brings every weight itself
         check_fits(pack.backbone, base, pack.path)
 
 
-def refuse_code(pack: Pack, is_code: bool, name: str) -> None:
-    """Raise BackboneError where a file's name stands for Python code (`module:function`).
-
-    A run's folder is the user's own, and trusted.
-    """
-    if is_code and not (pack.path is not None and pack.path.is_dir()):
+def refuse_code(where: object, is_code: bool, name: str) -> None:
+    """Raise BackboneError where a file's name stands for Python code (`module:function`)."""
+    if is_code:
         raise BackboneError(
-            f"{pack.path} wants to import Python code, {name!r}; if you trust the file: "
+            f"{where} wants to import Python code, {name!r}; if you trust the file: "
             "--trust-code, or trust_code=True from Python"
         )
 
 
-def open_pack(path: str | Path) -> Pack:
+def _is_run(pack: Pack) -> bool:
+    return pack.path is not None and pack.path.is_dir()
+
+
+def open_pack(path: str | Path, *, trust_code: bool = True) -> Pack:
     """A pack file, or a run's folder as the pack of its one task.
+
+    A run's method may be code of the user's own, unless it is not the user who named the run.
 
     Raises:
         PackFormatError: neither, or damaged.
+        BackboneError: a run's method is code that is not trusted.
     """
     path = Path(path)
     if path.is_dir():
-        return pack_run(Run(path))
+        run = Run(path)
+        if not trust_code:
+            refuse_code(path, ":" in str(run.load_best().meta.get("method")), "its method")
+        return pack_run(run)
     if not path.exists():
         raise PackFormatError(f"{path}: no such file; expected a pack or a run's folder")
     return packfile.read(path)

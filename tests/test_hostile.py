@@ -27,7 +27,7 @@ from torch import nn
 
 import maskpack
 from maskpack.backbones import from_module
-from maskpack.errors import MaskpackError, PackFormatError
+from maskpack.errors import BackboneError, MaskpackError, PackFormatError
 from maskpack.packfile import KEY, Pack, read, write
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import describe
@@ -749,3 +749,39 @@ def test_a_task_that_cannot_be_scored_is_refused(sound: Path, tmp_path: Path) ->
             assert one_line(error), f"{name}: {error}"
         else:
             pytest.fail(f"{name} was scored")
+
+
+# ---- code
+
+
+@pytest.fixture
+def nested(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pack whose backbone is a run, which names code: `deep` imports it on the way."""
+    monkeypatch.chdir(tmp_path)
+    data = write_pictures(tmp_path / "data", each=2)
+    options = {"data": str(data), "recipe": {"epochs": 1}}
+    for name, backbone in (("inner", "tinynet:build"), ("outer", "run:inner")):
+        maskpack.fit(backbone, "birds", "classifier-only", output=tmp_path / name, **options)  # type: ignore[arg-type]
+    maskpack.pack({"birds": tmp_path / "outer"}, tmp_path / "deep")
+    maskpack.pack({"birds": tmp_path / "inner"}, tmp_path / "middle")
+    return tmp_path / "deep"
+
+
+def test_code_that_a_run_names_is_not_imported_because_a_pack_names_the_run(nested: Path) -> None:
+    for backbone in ("run:inner", "run:middle"):
+        header, tensors = take_apart(nested)
+        header["backbone"]["name"] = backbone
+        path = forge(nested.parent / "forged", header, tensors)
+        with pytest.raises(BackboneError, match=r"wants to import Python code, 'tinynet:build'"):
+            maskpack.load(path)
+        maskpack.load(path, trust_code=True)
+    maskpack.load(nested.parent / "outer")  # named by the user
+
+
+def test_packs_that_name_each_other_are_refused(nested: Path) -> None:
+    header, tensors = take_apart(nested)
+    for name, other in (("a", "b"), ("b", "a")):
+        header["backbone"]["name"] = f"run:{other}"
+        forge(nested.parent / name, header, tensors)
+    with pytest.raises(BackboneError, match="comes back to itself as its backbone"):
+        maskpack.load("a")
