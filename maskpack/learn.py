@@ -124,7 +124,11 @@ class Session:
                 "recipe": dataclasses.asdict(self.recipe),
                 "select": options.select,
                 "seed": options.seed,
-                "best": dict(row),
+                "best": {
+                    key: value
+                    for key, value in row.items()
+                    if key == "epoch" or key.startswith("val_")
+                },
             }
         )
 

@@ -7,8 +7,10 @@ stored once and shared, so a hundred tasks keep a small header. `docs/format.md`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,10 @@ from maskpack.errors import MaskpackError, OptionError, PackFormatError, Unknown
 from maskpack.files import replacing
 
 FORMAT = 1
+FEATURES = frozenset(("coded", "zeros_of"))  # what a header may ask of its reader
+# tensors of sha256 digests, 32 bytes each; no task's name begins with a slash
+BACKBONE_HASHES = "/backbone"  # of the backbone's tensors, sorted by name
+STREAM_HASHES = "/streams"  # of every task's every stream, sorted by task, then stream
 KEY = "maskpack"  # the one metadata key: safetensors writes several in random order
 BITS = "bits"
 MASK = "mask"  # a stream of this name is the mask itself, and always bits
@@ -55,6 +61,7 @@ class Stream:
     data: Array
     zeros_of: str | None = None
     coded: bool = False
+    sha256: str = field(default="", compare=False)  # of the bytes, as the file says; see verify
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,16 @@ class PackedTask:
             except ValueError as error:
                 self._fail(stream, str(error))
         return self._decoded[stream]
+
+    def verify(self) -> None:
+        """Compare every stream's bytes with the hash that the file keeps of them.
+
+        Raises:
+            PackFormatError: they differ.
+        """
+        for key, stream in self.streams.items():
+            if stream.sha256 and stream.sha256 != stream_hash(stream.data):
+                self._fail(key, "its bytes do not match their sha256")
 
     def arrays(self, stream: str) -> dict[str, Array]:
         """Every row of a stream as an array of its full shape (bool for bits).
@@ -192,6 +209,8 @@ class BackboneInfo:
     size_bytes: int  # of its weights without the last layer, as a float32 checkpoint
     head: str
     preprocess: Mapping[str, Any]
+    source: str = ""  # where its weights came from, for people
+    hashes: tuple[str, ...] = ()  # sha256 of each of its tensors, sorted by their names
 
 
 @dataclass(frozen=True)
@@ -250,6 +269,8 @@ def write(path: Path | str, pack: Pack) -> None:
     tables: list[Table] = []
     tasks: dict[str, Any] = {}
     tensors: dict[str, Array] = {}
+    features: set[str] = set()
+    hashes: list[str] = []
     for name, task in sorted(pack.tasks.items()):  # sorted: the order of a mapping is no content
         check_task_name(name)
         streams: dict[str, Any] = {}
@@ -259,9 +280,12 @@ def write(path: Path | str, pack: Pack) -> None:
             streams[key] = {"table": tables.index(stream.table), "dtype": stream.dtype}
             if stream.coded:
                 streams[key]["coded"] = True
+                features.add("coded")
             if stream.zeros_of:
                 streams[key]["zeros_of"] = stream.zeros_of
+                features.add("zeros_of")
             tensors[f"{name}/{key}"] = np.ascontiguousarray(stream.data)
+            hashes.append(stream_hash(stream.data))
         tasks[name] = {
             "method": task.method,
             "options": dict(task.options),
@@ -269,19 +293,22 @@ def write(path: Path | str, pack: Pack) -> None:
             "info": dict(task.info),
             "streams": streams,
         }
-    header = {
-        "format": FORMAT,
-        "backbone": {
-            "name": pack.backbone.name,
-            "fingerprint": pack.backbone.fingerprint,
-            "size_bytes": pack.backbone.size_bytes,
-            "head": pack.backbone.head,
-            "preprocess": dict(pack.backbone.preprocess),
-        },
-        "tables": tables,
-        "tasks": tasks,
-    }
+    backbone = dict(vars(pack.backbone))
+    for name, digests in (
+        (BACKBONE_HASHES, backbone.pop("hashes")),
+        (STREAM_HASHES, hashes),
+    ):
+        tensors[name] = np.frombuffer(bytes.fromhex("".join(digests)), np.uint8)
     try:
+        shared = _share(tasks)
+        header = {
+            "format": FORMAT,
+            "features": sorted(features),
+            "backbone": backbone,
+            "tables": tables,
+            "shared": shared,
+            "tasks": tasks,
+        }
         text = canonical_json(header)
     except (ValueError, TypeError) as error:  # NaN, or what is no JSON
         raise MaskpackError(f"{path}: cannot be written: a task's info: {error}") from error
@@ -290,6 +317,32 @@ def write(path: Path | str, pack: Pack) -> None:
             save_file(tensors, written, metadata={KEY: text})
         except SafetensorError as error:
             raise MaskpackError(f"{path}: cannot be written: {error}") from error
+
+
+def stream_hash(data: Array) -> str:
+    """sha256 of a stream's bytes, hex."""
+    return hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
+
+
+def _share(tasks: dict[str, Any]) -> list[Any]:
+    """Objects that stand in several tasks or their info, taken out of them: {"=": n} is left.
+
+    A hundred tasks learnt alike say so once.
+    """
+    places = [
+        (about, key)
+        for task in tasks.values()
+        for about in (task, task["info"])
+        for key, value in about.items()
+        if isinstance(value, Mapping) and key != "info"
+    ]
+    counts = Counter(canonical_json(about[key]) for about, key in places)
+    texts = sorted(text for text, count in counts.items() if count > 1)
+    for about, key in places:
+        text = canonical_json(about[key])
+        if counts[text] > 1:
+            about[key] = {"=": texts.index(text)}
+    return [json.loads(text) for text in texts]
 
 
 def canonical_json(value: object) -> str:
@@ -342,7 +395,8 @@ def read(path: Path | str) -> Pack:
     reader = _Reader(path, _parse(path, metadata[KEY]))
     whole = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
     pack = reader.pack(whole, 8 + length, entries)
-    payload = sum(e["data_offsets"][1] - e["data_offsets"][0] for e in entries.values())
+    streams = (stream for task in pack.tasks.values() for stream in task.streams.values())
+    payload = sum(stream.data.nbytes for stream in streams)
     return Pack(pack.backbone, pack.tasks, path, size - payload)
 
 
@@ -375,6 +429,13 @@ class _Reader:
         if version != FORMAT:
             hint = "update maskpack" if version > FORMAT else "the file is damaged"
             self._fail(f"format {version}, this maskpack reads {FORMAT}; {hint}")
+        features = self._get(self.header, "features", list, "header")
+        names = [self._typed(feature, str, "features") for feature in features]
+        unknown = [name for name in names if name not in FEATURES]
+        if unknown:
+            self._fail(f"needs {', '.join(unknown)}, which this maskpack cannot read; update it")
+        self.unclaimed = dict(entries)
+        self.whole, self.start = whole, start
         about = self._get(self.header, "backbone", dict, "header")
         size_bytes = self._get(about, "size_bytes", int, "backbone")
         if not 0 <= size_bytes <= LARGEST:
@@ -385,15 +446,19 @@ class _Reader:
             size_bytes,
             self._get(about, "head", str, "backbone"),
             self._get(about, "preprocess", dict, "backbone"),
+            self._get(about, "source", str, "backbone"),
+            tuple(self._digests(BACKBONE_HASHES)),
         )
+        self.shared = self._get(self.header, "shared", list, "header")
         tables = self._get(self.header, "tables", list, "header")
         self.tables = [self._table(table, i) for i, table in enumerate(tables)]
-        self.unclaimed = dict(entries)
-        self.whole, self.start = whole, start
         tasks = self._get(self.header, "tasks", dict, "header")
-        packed = {name: self._task(name, task) for name, task in tasks.items()}
+        self.stream_hashes = iter(self._digests(STREAM_HASHES))
+        packed = {name: self._task(name, tasks[name]) for name in sorted(tasks)}
         if self.unclaimed:
             self._fail(f"tensor {next(iter(self.unclaimed))!r} belongs to no task")
+        if next(self.stream_hashes, None) is not None:
+            self._fail(f"{STREAM_HASHES}: more hashes than streams")
         return Pack(backbone, packed)
 
     def _task(self, name: str, about: Any) -> PackedTask:
@@ -401,23 +466,44 @@ class _Reader:
             check_task_name(name)
         except MaskpackError as error:
             self._fail(str(error))
-        about = self._typed(about, dict, name)
+        about = self._unshared(self._typed(about, dict, name), name)
+        info = self._unshared(self._get(about, "info", dict, name), f"{name}, info")
         kept = self._get(about, "streams", dict, name)
-        for key in kept:
-            self._typed(key, str, name)
-        streams = {key: self._stream(name, key, kept[key]) for key in kept}
+        streams = {key: self._stream(name, key, kept[key]) for key in sorted(kept)}
         task = PackedTask(
             name,
             self._get(about, "method", str, name),
             self._get(about, "options", dict, name),
             self._get(about, "norms", str, name),
-            self._get(about, "info", dict, name),
+            info,
             streams,
             str(self.path),
         )
         for key in streams:
             self._check_stream(task, key)
         return task
+
+    def _unshared(self, about: dict[str, Any], where: str) -> dict[str, Any]:
+        """The object with {"=": n} replaced by what the header's "shared" has at n."""
+        out = dict(about)
+        for key, value in about.items():
+            if isinstance(value, dict) and value.keys() == {"="}:
+                number = self._typed(value["="], int, f"{where}, {key}")
+                if not 0 <= number < len(self.shared):
+                    self._fail(f"{where}, {key}: shared object {number} of {len(self.shared)}")
+                out[key] = self._typed(self.shared[number], dict, f"shared object {number}")
+        return out
+
+    def _digests(self, name: str) -> list[str]:
+        """The sha256 digests of a tensor, in hex."""
+        entry = self.unclaimed.pop(name, None)
+        if entry is None:
+            self._fail(f"no tensor {name!r} in the file")
+        begin, end = entry["data_offsets"]
+        if entry["dtype"] != "U8" or (end - begin) % 32:
+            self._fail(f"{name}: {end - begin} bytes of {entry['dtype']}, expected 32 a hash of U8")
+        digests = self.whole[self.start + begin : self.start + end].tobytes().hex()
+        return [digests[i : i + 64] for i in range(0, len(digests), 64)]
 
     def _stream(self, task: str, key: str, about: Any) -> Stream:
         where = f"{task}, {key}"
@@ -446,7 +532,10 @@ class _Reader:
         coded = self._typed(about.get("coded", False), bool, f"{where}, coded")
         if coded and dtype != BITS:
             self._fail(f"{where}: only bits can be coded")
-        return Stream(self.tables[number], dtype, data, zeros_of, coded)
+        sha256 = next(self.stream_hashes, None)
+        if sha256 is None:
+            self._fail(f"{STREAM_HASHES}: fewer hashes than streams")
+        return Stream(self.tables[number], dtype, data, zeros_of, coded, sha256)
 
     def _check_stream(self, task: PackedTask, key: str) -> None:
         stream = task.streams[key]

@@ -87,17 +87,28 @@ def info_of(backbone: Backbone) -> BackboneInfo:
         backbone.size_bytes,
         backbone.head,
         dataclasses.asdict(backbone.preprocess),
+        backbone.source,
+        tuple(backbone.hashes[name] for name in sorted(backbone.hashes)),
     )
 
 
 def check_fits(info: BackboneInfo, backbone: Backbone, where: object) -> None:
     """Raise BackboneError unless the pack was made for these very weights."""
-    if info.fingerprint != backbone.fingerprint:
-        raise BackboneError(
-            f"{where} was made for {info.name} {info.fingerprint[:12]}, these weights are "
-            f"{backbone.name} {backbone.fingerprint[:12]}; masks fit only the weights they were "
-            "trained on: give those with --backbone NAME --weights FILE"
-        )
+    if info.fingerprint == backbone.fingerprint:
+        return
+    names = sorted(backbone.hashes)
+    if len(names) == len(info.hashes):
+        pairs = zip(names, info.hashes, strict=True)
+        other = [name for name, kept in pairs if backbone.hashes[name] != kept]
+        differ = f"{len(other)} of {len(names)} tensors differ: {', '.join(other[:3])}"
+        differ += ", ..." * (len(other) > 3)
+    else:
+        differ = f"it had {len(info.hashes)} tensors, here are {len(names)}"
+    raise BackboneError(
+        f"{where} was made for {info.name} {info.fingerprint[:12]}, these weights are "
+        f"{backbone.name} {backbone.fingerprint[:12]} ({differ}); masks fit only the weights they "
+        "were trained on: give those with --backbone NAME --weights FILE"
+    )
 
 
 def unpack_task(task: PackedTask, backbone: Backbone) -> nn.Module:

@@ -53,7 +53,8 @@ def open_backbone(
         raise BackboneError(f"{path} comes back to itself as its backbone; the file is damaged")
     base = open_base(pack, task, trust_code=trust_code, own=own, via=(*via, name))
     module = unpack_task(task, base)
-    return make_backbone(name, module, base.preprocess, head or base.head)
+    source = f"task {task.name} of {Path(path).name}"
+    return make_backbone(name, module, base.preprocess, head or base.head, source)
 
 
 def open_base(

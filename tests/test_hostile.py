@@ -28,7 +28,7 @@ from torch import nn
 import maskpack
 from maskpack.backbones import from_module
 from maskpack.errors import BackboneError, MaskpackError, PackFormatError
-from maskpack.packfile import KEY, Pack, read, write
+from maskpack.packfile import BACKBONE_HASHES, KEY, STREAM_HASHES, Pack, read, write
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import describe
 from maskpack.resolve import recoded
@@ -108,14 +108,26 @@ def refused_at_load(path: Path) -> str:
 
 
 def take_apart(path: Path) -> tuple[Header, Tensors]:
+    """Header and tensors; shared objects back in their places, hashes of streams left out."""
     with safe_open(path, framework="numpy") as file:
         header = json.loads(file.metadata()[KEY])
-        return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    for task in header["tasks"].values():
+        for about in (task, task["info"]):
+            for key, value in about.items():
+                if isinstance(value, dict) and value.keys() == {"="}:
+                    about[key] = copy.deepcopy(header["shared"][value["="]])
+    header["shared"] = []
+    del tensors[STREAM_HASHES]
+    return header, tensors
 
 
 def forge(path: Path, header: Header | str, tensors: Tensors) -> Path:
-    """A file with any header, as `write` would never make it."""
+    """A file with any header, as `write` would never make it; as many hashes as streams."""
     text = header if isinstance(header, str) else json.dumps(header)
+    if STREAM_HASHES not in tensors:
+        count = sum(key.count("/") == 1 and not key.startswith("/") for key in tensors)
+        tensors = {**tensors, STREAM_HASHES: np.zeros(32 * count, np.uint8)}
     save_file(tensors, path, metadata={KEY: text})
     return path
 
@@ -423,9 +435,19 @@ HEADERS: list[tuple[str, Lie, str]] = [
     ("bits of zeros", put("mask", *MASK, "zeros_of"), r"birds, mask: bits have no zeros_of"),
     ("a stream more", put({"table": 0, "dtype": "bits"}, *BIRDS, "streams", "more"),
      r"birds, more: no tensor 'birds/more' in the file"),
-    ("a task more", put({}, "tasks", "more"), r"more: 'streams' is missing"),
+    ("a task more", put({}, "tasks", "more"), r"more: 'info' is missing"),
     ("a name with /", put({}, "tasks", "a/b"), r"task name 'a/b': expected printable"),
     ("a stream less", drop(*MASK), r"tensor 'birds/mask' belongs to no task"),
+    ("a feature more", put(["coded", "holes"], "features"), "needs holes, which this maskpack cannot read; update it"),
+    ("features a word", put("coded", "features"), "features: str, expected list"),
+    ("nothing shared", put({"=": 0}, "tasks", "birds", "options"), "birds, options: shared object 0 of 0"),
+    ("shared backwards", put({"=": -1}, "tasks", "birds", "info", "best"), "shared object -1 of 0"),
+    ("shared by word", put({"=": "a"}, "tasks", "birds", "streams"), "streams: str, expected int"),
+    ("no hashes", lambda _, tensors: tensors.pop(BACKBONE_HASHES), "no tensor '/backbone'"),
+    ("half a hash", lambda _, tensors: tensors.update({BACKBONE_HASHES: np.zeros(33, np.uint8)}), "33 bytes of U8, expected 32 a hash"),
+    ("hashes of another type", lambda _, tensors: tensors.update({STREAM_HASHES: np.zeros(8, np.float32)}), "32 bytes of F32"),
+    ("a hash less", lambda _, tensors: tensors.update({STREAM_HASHES: np.zeros(32, np.uint8)}), "fewer hashes than streams"),
+    ("a hash more", lambda _, tensors: tensors.update({STREAM_HASHES: np.zeros(3200, np.uint8)}), "more hashes than streams"),
     ("a task less", drop(*BIRDS), r"tensor 'birds/.*' belongs to no task"),
 ]  # fmt: skip
 
@@ -785,3 +807,17 @@ def test_packs_that_name_each_other_are_refused(nested: Path) -> None:
         forge(nested.parent / name, header, tensors)
     with pytest.raises(BackboneError, match="comes back to itself as its backbone"):
         maskpack.load("a")
+
+
+def test_verify_names_the_stream_whose_bytes_changed(sound: Path, tmp_path: Path) -> None:
+    for task in read(sound).tasks.values():
+        task.verify()
+    data = bytearray(sound.read_bytes())
+    head = read(sound).task("birds").streams["head"].data
+    at = data.find(head.tobytes())
+    data[at] ^= 1  # the lowest bit of a float: nothing but a hash can tell
+    changed = tmp_path / "changed"
+    changed.write_bytes(data)
+    load_all(changed)
+    with pytest.raises(PackFormatError, match="birds, head: its bytes do not match their sha256"):
+        read(changed).task("birds").verify()

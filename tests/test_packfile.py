@@ -211,7 +211,8 @@ def test_the_header_is_one_canonical_json(tmp_path: Path) -> None:
 def test_files_of_format_1_stay_readable(tmp_path: Path) -> None:
     pack = read(GOLDEN / "pack.safetensors")
     expected = json.loads((GOLDEN / "content.json").read_text(encoding="utf-8"))
-    assert pack.backbone == BackboneInfo(**expected["backbone"])
+    about = expected["backbone"]
+    assert pack.backbone == BackboneInfo(**about | {"hashes": tuple(about["hashes"])})
     assert list(pack.tasks) == list(expected["tasks"])
     for name, about in expected["tasks"].items():
         task = pack.task(name)

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,9 @@ class Backbone:
     module: nn.Module  # whole, with its original last layer; float32, CPU, eval mode
     head: str  # dotted name of the last layer: "fc", "classifier.6", "heads.head"
     preprocess: Preprocess
-    fingerprint: str  # sha256, hex
+    fingerprint: str  # sha256, hex: the root over `hashes`
+    hashes: Mapping[str, str] = field(default_factory=dict)  # sha256 of each tensor, by name
+    source: str = ""  # where the weights came from, for people
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and buffers by name, without the head and BatchNorm's step counters.
@@ -44,7 +46,11 @@ class Backbone:
 
 
 def make_backbone(
-    name: str, module: nn.Module, preprocess: Preprocess, head: str | None = None
+    name: str,
+    module: nn.Module,
+    preprocess: Preprocess,
+    head: str | None = None,
+    source: str = "",
 ) -> Backbone:
     """Find or check the head, bring the module to float32, CPU and eval mode, fingerprint it."""
     for key, tensor in module.state_dict(keep_vars=True).items():
@@ -63,7 +69,8 @@ def make_backbone(
     state = backbone_state(module, found)
     if not state:
         raise BackboneError(f"backbone {name}: has no weights besides its head {found!r}")
-    return Backbone(name, module, found, preprocess, fingerprint(state))
+    hashes = tensor_hashes(state)
+    return Backbone(name, module, found, preprocess, root_hash(hashes), hashes, source)
 
 
 def backbone_state(module: nn.Module, head: str) -> dict[str, Tensor]:

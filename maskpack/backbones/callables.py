@@ -28,11 +28,13 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
         with seeded(seed if weights == "none" else 0):
             network = _call(name, function)
     preprocess = _preprocess(name, function)
+    source = f"built by {name}"
     if weights == "none":
-        name = f"{name}/none#{seed}"
+        name, source = f"{name}/none#{seed}", f"random, seed {seed}"
     elif isinstance(weights, Path):
         fit_weights(network, read_weights(weights), head or find_head(network), str(weights))
-    return make_backbone(name, network, preprocess, head)
+        source = f"file {weights.name}"
+    return make_backbone(name, network, preprocess, head, source)
 
 
 @contextmanager

@@ -60,11 +60,12 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
         # else, since TensorFlow pads and normalises (eps 1e-3) in its own way.
         module: nn.Module = timm.create_model(f"tf_{name}", pretrained=False)
     if weights == "none":
-        full = f"{name}/none#{seed}"
+        full, source = f"{name}/none#{seed}", f"random, seed {seed}"
     else:
         full = name
         path = weights if isinstance(weights, Path) else _wheel_file(name)
         fit_weights(module, rename(read_weights(path), REPEATS[name]), head or HEAD, str(path))
+        source = f"file {path.name}"
     preprocess = Preprocess(
         img_size=IMG_SIZE[name],
         crop_pct=0.875,
@@ -72,7 +73,7 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
         std=(0.5, 0.5, 0.5),
         interpolation="bicubic",
     )
-    return make_backbone(full, module, preprocess, head or HEAD)
+    return make_backbone(full, module, preprocess, head or HEAD, source)
 
 
 def rename(state: Mapping[str, Tensor], repeats: tuple[int, ...]) -> Mapping[str, Tensor]:

@@ -55,15 +55,16 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
     with seeded(seed):
         module = torchvision.models.get_model(arch, weights=None, **_arguments(arch, chosen))
     if weights is None:
-        name = f"{arch}/{chosen.name}"
+        name, source = f"{arch}/{chosen.name}", chosen.url
         path = _fetch(name, chosen.url)
         fit_weights(module, _translate(arch, read_weights(path)), find_head(module), str(path))
     elif isinstance(weights, Path):
         state = _translate(arch, read_weights(weights))
         fit_weights(module, state, head or find_head(module), str(weights))
+        source = f"file {weights.name}"
     else:
-        name = f"{arch}/none#{seed}"
-    return make_backbone(name, module, _preprocess(chosen), head)
+        name, source = f"{arch}/none#{seed}", f"random, seed {seed}"
+    return make_backbone(name, module, _preprocess(chosen), head, source)
 
 
 def _unknown(name: str) -> UnknownName:

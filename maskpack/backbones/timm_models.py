@@ -31,11 +31,13 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
         found = head or _head(module, name)
     tag = getattr(module, "pretrained_cfg", {}).get("tag")
     full = f"{TIMM_PREFIX}{name}.{tag}" if tag and "." not in name else f"{TIMM_PREFIX}{name}"
+    source = str(getattr(module, "pretrained_cfg", {}).get("hf_hub_id") or "timm")
     if weights == "none":
-        full = f"{full}/none#{seed}"
+        full, source = f"{full}/none#{seed}", f"random, seed {seed}"
     elif isinstance(weights, Path):
         module = _from_file(timm, name, module, weights, found)
-    return make_backbone(full, module, _preprocess(timm, module), found)
+        source = f"file {weights.name}"
+    return make_backbone(full, module, _preprocess(timm, module), found, source)
 
 
 def _from_file(timm: Any, name: str, module: nn.Module, path: Path, head: str) -> nn.Module:
