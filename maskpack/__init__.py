@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from maskpack.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from maskpack.api import attach, fit, load, pack, read, switch
     from maskpack.backbones import from_module
@@ -47,7 +49,6 @@ __all__ = [
     "score_task",
     "switch",
 ]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import functools
 import inspect as inspect_module  # a command below has the plain name
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -32,10 +34,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 ANEW = ("output", "resume", "json", "dry_run", "workers", "device")  # not the run's to know
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a disk
 LEARN, DATA, MASKS = "Training (timm's names)", "Data and pictures", "Masks"
 verbosity = {"quiet": False, "verbose": False}
 
+Function = TypeVar("Function", bound=Callable[..., None])
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks of errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Short for --format csv.")]
+Markdown = Annotated[bool, typer.Option("--md", help="Short for --format md.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="table, json, jsonl, csv, tsv or md.  [default: table on a terminal, tsv in a pipe]",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Workers = Annotated[
     int | None,
@@ -53,8 +68,8 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def common(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks of errors.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -66,10 +81,40 @@ def common(
     verbosity.update(quiet=quiet, verbose=verbose)
 
 
+def command(name: str) -> Callable[[Function], Function]:
+    """A command that takes --quiet and --verbose too, which may stand before it or after."""
+
+    def add(function: Function) -> Function:
+        @functools.wraps(function)
+        def told(*, quiet: bool, verbose: bool, **options: Any) -> None:
+            verbosity["quiet"] |= quiet
+            verbosity["verbose"] |= verbose
+            function(**options)
+
+        flags = {"quiet": Quiet, "verbose": Verbose}
+        plain = inspect_module.signature(function, eval_str=True)
+        keyword = inspect_module.Parameter.KEYWORD_ONLY
+        added = [
+            inspect_module.Parameter(flag, keyword, default=False, annotation=kind)
+            for flag, kind in flags.items()
+        ]
+        told.__signature__ = plain.replace(  # type: ignore[attr-defined]
+            parameters=[*plain.parameters.values(), *added]
+        )
+        told.__annotations__ = {
+            name: parameter.annotation
+            for name, parameter in told.__signature__.parameters.items()  # type: ignore[attr-defined]
+        }
+        app.command(name)(told)
+        return function
+
+    return add
+
+
 # ---- train-mask
 
 
-@app.command("train-mask")
+@command("train-mask")
 def train_mask(
     backbone: Annotated[
         str | None,
@@ -327,12 +372,14 @@ def _print_plan(session: Session, as_json: bool) -> None:
 # ---- pack
 
 
-@app.command("pack")
+@command("pack")
 def pack_command(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="[NAME=]PATH...", help="Runs and packs, renamed on demand; - reads from stdin."
+            metavar="[NAME=]PATH[#TASK]...",
+            help="Runs and packs; #TASK takes one task of several, NAME= renames it; - reads from "
+            "stdin.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
@@ -347,9 +394,17 @@ def pack_command(
             "[default: bits for runs; packs keep theirs]"
         ),
     ] = None,
-    half: Annotated[
-        bool, typer.Option("--half", help="Heads, norms and whole weights as float16 (rounded).")
+    head_dtype: Annotated[
+        str, typer.Option(help="fp32, or fp16: half the bytes, and the effect on the score kept.")
+    ] = "fp32",
+    norm_dtype: Annotated[str, typer.Option(help="The same for norms.")] = "fp32",
+    weight_dtype: Annotated[
+        str, typer.Option(help="The same for whole weights (fine-tune, scratch).")
+    ] = "fp32",
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Import the code a pack names, to score it.")
     ] = False,
+    drop: Annotated[list[str] | None, typer.Option(help="Leave this task out; repeatable.")] = None,
     json: Json = False,
 ) -> None:
     """Put the tasks of many runs into one file, at one bit a mask bit; prints the file's name.
@@ -358,25 +413,27 @@ def pack_command(
     """
     if codec not in (None, "auto", "bits"):
         raise typer.BadParameter(f"--codec {codec!r}: expected auto or bits")
+    for option, dtype in (("head", head_dtype), ("norm", norm_dtype), ("weight", weight_dtype)):
+        if dtype not in ("fp32", "fp16"):
+            raise typer.BadParameter(f"--{option}-dtype {dtype!r}: expected fp32 or fp16")
     if output.exists() and not (append or force):
         raise MaskpackError(f"{output} exists; --append adds to it, --force replaces it")
     from maskpack import packfile
     from maskpack.report import describe
-    from maskpack.resolve import halved, merge, open_pack, recoded, renamed
+    from maskpack.resolve import merge, open_source, recoded
 
-    packs: list[Pack] = []
-    for source in _paths(sources):
-        name, equals, path = source.partition("=")
-        if not equals or Path(source).exists():  # runs/lr=0.1 is a path, not a name
-            packs.append(open_pack(source))
-        else:
-            packs.append(renamed(open_pack(path), name))
-    merged = merge(packs)
+    roles = {"head": head_dtype, "norms": norm_dtype, "weights": weight_dtype}
+    half = [role for role, dtype in roles.items() if dtype == "fp16"]
+    packs = [open_source(source) for source in _paths(sources)]
+    merged = merge(_in_half(packs, half, trust_code) if half else packs)
+    for name in drop or []:
+        merged.task(name)  # says which there are
+    merged = _without(merged, set(drop or []))
     if append and output.exists():
         merged = merge([_without(packfile.read(output), set(merged.tasks)), merged])
     if codec is not None:
         merged = recoded(merged, coded=codec == "auto")
-    packfile.write(output, halved(merged) if half else merged)
+    packfile.write(output, merged)
     written = packfile.read(output)
     if json:
         from maskpack.tables import print_json
@@ -389,6 +446,22 @@ def pack_command(
     print(output)
 
 
+def _in_half(packs: list[Pack], roles: list[str], trust_code: bool) -> list[Pack]:
+    from maskpack.rounding import rounded_and_scored
+    from maskpack.score import Bases
+
+    bases = Bases(trust_code=trust_code)
+    done = [rounded_and_scored(pack, roles, bases) for pack in packs]
+    tasks = [(name, task.info) for pack in done for name, task in pack.tasks.items()]
+    for name, info in tasks:
+        if "rounding" in info and not verbosity["quiet"]:
+            metric = info["task"]["metric"]
+            before, now = info["rounding"]["before"][metric], info["test"][metric]
+            line = f"{name} in float16: test {metric} {before:.4f} -> {now:.4f}"
+            _stderr().print(line, markup=False, highlight=False)
+    return done
+
+
 def _without(pack: Pack, names: set[str]) -> Pack:
     from maskpack.packfile import Pack
 
@@ -399,7 +472,7 @@ def _without(pack: Pack, names: set[str]) -> Pack:
 # ---- eval
 
 
-@app.command("eval")
+@command("eval")
 def eval_command(
     sources: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Packs and runs; - reads from stdin.")
@@ -422,22 +495,27 @@ def eval_command(
     batch_size: Annotated[int, typer.Option("--batch-size", "-b")] = 64,
     workers: Workers = None,
     device: Device = "auto",
+    format: Format = None,
     json: Json = False,
+    csv: Csv = False,
+    md: Markdown = False,
 ) -> None:
     """Rebuild each task's weights from its bits and score them: size against accuracy.
 
     Example: maskpack eval zoo.safetensors
     """
+    format = _format(format, json=json, csv=csv, md=md)
     from maskpack.learn import pick_device
     from maskpack.resolve import open_pack
-    from maskpack.score import score_task
-    from maskpack.tables import print_json, print_rows
+    from maskpack.score import Bases, score_task
 
-    rows = []
     packs = [open_pack(source) for source in _paths(sources)]
     _check_data(data or [], {name for pack in packs for name in pack.tasks})
+    _check_tasks(task or [], packs)
+    bases = Bases(backbone, weights, trust_code)
+    rows = []
     for pack in packs:
-        for name in task or list(pack.tasks):
+        for name in [name for name in task or pack.tasks if name in pack.tasks]:
             if not verbosity["quiet"]:
                 _stderr().print(f"scoring {name} ...", markup=False, highlight=False)
             rows.append(
@@ -446,18 +524,22 @@ def eval_command(
                     name,
                     split=split,
                     data=_data_of(name, data or []),
-                    backbone=backbone,
-                    weights=weights,
-                    trust_code=trust_code,
                     batch_size=batch_size,
                     workers=_default_workers() if workers is None else workers,
                     device=pick_device(device),
+                    bases=bases,
                 )
             )
-    if json:
-        print_json(rows)
-    else:
-        print_rows("size against accuracy", rows)
+    _print(format, rows, [("size against accuracy", rows)])
+
+
+def _check_tasks(names: list[str], packs: list[Pack]) -> None:
+    """Refuse a task that none of the packs has."""
+    for name in names:
+        if not any(name in pack.tasks for pack in packs):
+            where = str(packs[0].path) if len(packs) == 1 else "the packs given"
+            known = {task for pack in packs for task in pack.tasks}
+            raise UnknownName(f"task in {where}", name, known)
 
 
 def _data_of(task: str, given: list[str]) -> str | None:
@@ -482,46 +564,79 @@ def _check_data(given: list[str], tasks: set[str]) -> None:
 # ---- inspect
 
 
-@app.command()
+@command("inspect")
 def inspect(
     sources: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Packs; - reads from stdin.")
     ],
-    layers: Annotated[bool, typer.Option(help="The share of zeros of every layer.")] = True,
+    layers: Annotated[
+        bool, typer.Option(help="Zeros, entropy and coefficients of every layer.")
+    ] = True,
+    similarity: Annotated[bool, typer.Option(help="How alike the tasks' masks are.")] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare all streams with their hashes first.")
+    ] = False,
+    format: Format = None,
     json: Json = False,
 ) -> None:
     """Show sizes, similarity between tasks and sparsity by layer, from the file alone.
 
     Example: maskpack inspect zoo.safetensors --json
     """
+    format = _format(format, json=json)
     from maskpack.packfile import read
-    from maskpack.report import describe
-    from maskpack.tables import print_json, print_rows
+    from maskpack.report import by_task, describe
 
-    found = []
+    found, hashes = [], 0
     for source in _paths(sources):
         if Path(source).is_dir():
             raise MaskpackError(f"{source} is a folder; make a pack of it: maskpack pack {source}")
-        found.append(describe(read(source)))
-    if json:
-        print_json(found[0] if len(found) == 1 else found)
-        return
-    for about in found:
-        base = about["backbone"]
-        summary = {
-            "file": about["file"],
-            "bytes": about["bytes"],
-            "header": about["header_bytes"],
-            "backbone": base["name"],
-            "fingerprint": base["fingerprint"][:12],
-            "backbone bytes": base["bytes"],
-        }
-        print_rows("pack", [summary])
-        print_rows("bytes by task", about["tasks"])
-        if len(about["similarity"]) > 1:
-            print_rows("share of equal mask bits", about["similarity"])
-        if layers:
-            print_rows("share of zeros by layer", about["layers"])
+        pack = read(source)
+        if verify:
+            for task in pack.tasks.values():
+                task.verify()
+                hashes += len(task.streams)
+        found.append(describe(pack, layers=layers, similarity=similarity))
+    if verify and not verbosity["quiet"]:
+        _stderr().print(f"all {hashes} hashes match", highlight=False)
+    if format == "jsonl":
+        _print(format, [row for about in found for row in by_task(about)], [])
+    else:
+        tables = [table for about in found for table in _inspected(about)]
+        _print(format, found[0] if len(found) == 1 else found, tables)
+
+
+def _inspected(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Titles and rows of what `report.describe` found."""
+    from maskpack.report import coefficient_rows
+
+    base = about["backbone"]
+    summary = {
+        "file": about["file"],
+        "bytes": about["bytes"],
+        "header": about["header_bytes"],
+        "backbone": base["name"],
+        "fingerprint": base["fingerprint"][:12],
+        "backbone bytes": base["bytes"],
+    }
+    yield "pack", [summary]
+    yield "bytes by task", about["tasks"]
+    pairs = about.get("similarity", [])
+    if len(pairs) > 1:
+        for key, title in (
+            ("similarity", "share of equal mask bits"),
+            ("chance", "share of equal mask bits by chance"),
+            ("jaccard", "Jaccard index of the zeros"),
+        ):
+            yield title, [{"task": row["task"], key: row[key]} for row in pairs]
+    found = about.get("layers", [])
+    for key, title in (
+        ("zeros", "share of zeros by layer"),
+        ("entropy", "entropy by layer, bits a bit"),
+    ):
+        columns = ("layer", "shape", "bits", key)
+        yield title, [{column: row[column] for column in columns} for row in found]
+    yield "coefficients by layer, as stored", coefficient_rows(found)
 
 
 # ---- demo, env
@@ -548,19 +663,55 @@ def env(json: Json = False) -> None:
 
     Example: maskpack env --json
     """
+    import torch
+
     from maskpack.runs import environment
     from maskpack.tables import print_json, print_rows
+    from maskpack.tasks.torchvision_tasks import cache_folder
 
-    about = environment()
+    folders = {
+        "weights": str(Path(torch.hub.get_dir()) / "checkpoints"),
+        "data": str(cache_folder("any").parent),
+    }
+    about = environment() | {"folders": folders}
     if json:
         print_json(about)
         return
-    rows = [{"what": key, "found": value} for key, value in about.items() if key != "versions"]
+    rows = [{"what": k, "found": v} for k, v in about.items() if k not in ("versions", "folders")]
     rows += [{"what": key, "found": value} for key, value in about["versions"].items()]
+    rows += [{"what": f"{key} folder", "found": value} for key, value in folders.items()]
     print_rows("environment", rows)
 
 
 # ---- shared
+
+
+def _format(
+    name: str | None, *, json: bool = False, csv: bool = False, md: bool = False
+) -> str | None:
+    """The one format asked for; None where none is."""
+    from maskpack.tables import FORMATS
+
+    short = {"json": json, "csv": csv, "md": md}
+    asked = {given for given, on in short.items() if on} | ({name} if name is not None else set())
+    if len(asked) > 1:
+        raise typer.BadParameter(f"two formats asked for: {' and '.join(sorted(asked))}")
+    if asked - set(FORMATS):
+        raise typer.BadParameter(f"--format {name!r}: expected one of {', '.join(FORMATS)}")
+    return next(iter(asked), None)
+
+
+def _print(format: str | None, value: Any, tables: list[tuple[str, list[dict[str, Any]]]]) -> None:
+    """The value as JSON (a list's items one a line as jsonl), or the tables in another format."""
+    from maskpack.tables import print_json, print_jsonl, print_rows
+
+    if format == "json":
+        print_json(value)
+    elif format == "jsonl":
+        print_jsonl(value)
+    else:
+        for title, rows in tables:
+            print_rows(title, rows, format)
 
 
 def _default_workers() -> int:
@@ -611,15 +762,29 @@ def call(arguments: list[str]) -> None:
 def main() -> None:
     """The `maskpack` command."""
     try:
-        sys.exit(app(standalone_mode=True))
+        try:
+            app(standalone_mode=True)
+        finally:
+            sys.stdout.flush()  # here, where what goes wrong can still be told
     except MaskpackError as error:
         if verbosity["verbose"]:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in FULL or verbosity["verbose"]:
+            raise
+        print(f"error: cannot write: {error.strerror}", file=sys.stderr)
+        _drop_stdout()
+        sys.exit(1)
+
+
+def _drop_stdout() -> None:
+    """Let what is still to be written vanish, or Python complains of it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from maskpack import backbones, codec, methods, packfile
-from maskpack.errors import BackboneError, MaskpackError, OptionError, PackFormatError
+from maskpack.errors import BackboneError, MaskpackError, PackFormatError
 from maskpack.packfile import BITS, BackboneInfo, Pack, PackedTask
-from maskpack.packing import OWN, check_fits, mask_streams, own_streams, unpack_task
+from maskpack.packing import check_fits, mask_streams, own_streams, unpack_task
 from maskpack.runs import Run, State
 
 if TYPE_CHECKING:
@@ -131,6 +130,23 @@ def open_pack(path: str | Path, *, trust_code: bool = True) -> Pack:
     return packfile.read(path)
 
 
+def open_source(text: str) -> Pack:
+    """What `pack` takes: PATH, PATH#TASK for one task of several, and NAME= before to rename it.
+
+    Raises:
+        PackFormatError: no pack and no run, or damaged.
+        UnknownName: no such task.
+    """
+    if Path(text).exists():  # runs/lr=0.1 is a path, not a name
+        return open_pack(text)
+    name, equals, path = text.partition("=")
+    path, _, task = (path if equals else text).partition("#")
+    pack = open_pack(path)
+    if task:
+        pack = dataclasses.replace(pack, tasks={task: pack.task(task)})
+    return renamed(pack, name) if equals else pack
+
+
 def pack_run(run: Run, name: str | None = None) -> Pack:
     """What a run has learnt, as a pack of one task, with its test score once there is one."""
     state = run.load_best()
@@ -216,25 +232,6 @@ def recoded(pack: Pack, coded: bool) -> Pack:
     return Pack(pack.backbone, tasks, pack.path)
 
 
-def halved(pack: Pack) -> Pack:
-    """A pack whose heads, norms and whole weights are float16: half their bytes, and rounded.
-
-    Raises:
-        OptionError: a value is too large for float16.
-    """
-    tasks = {}
-    for name, task in pack.tasks.items():
-        streams = dict(task.streams)
-        for role in (role for role in OWN if role in task.streams):
-            with np.errstate(over="ignore"):
-                data = streams[role].data.astype(np.float16)
-            if not np.isfinite(data).all():
-                raise OptionError(f"{name}, {role}: a value is beyond float16; leave out --half")
-            streams[role] = dataclasses.replace(streams[role], dtype="f16", data=data)
-        tasks[name] = dataclasses.replace(task, streams=streams)
-    return Pack(pack.backbone, tasks, pack.path)
-
-
 def renamed(pack: Pack, name: str) -> Pack:
     """A pack of one task under another name."""
-    return Pack(pack.backbone, {name: dataclasses.replace(pack.task(), name=name)}, pack.path)
+    return dataclasses.replace(pack, tasks={name: dataclasses.replace(pack.task(), name=name)})

@@ -31,6 +31,7 @@ from torch import Tensor
 from maskpack.errors import MaskpackError, RunError
 from maskpack.files import remove_parts, replacing, write_text
 from maskpack.packfile import canonical_json
+from maskpack.version import __version__
 
 KEY = "maskpack-run"  # the one metadata key, so that equal states are equal bytes
 
@@ -219,8 +220,8 @@ def load_state(path: Path) -> State:
 
 def environment() -> dict[str, Any]:
     """Versions and machine, for the record and for `maskpack env`."""
-    packages = ["maskpack", "torch", "torchvision", "numpy", "safetensors", "bitarray", "timm"]
-    versions = {}
+    packages = ["torch", "torchvision", "numpy", "safetensors", "bitarray", "timm"]
+    versions = {"maskpack": __version__}  # right from source too
     for package in packages:
         try:
             versions[package] = metadata.version(package)

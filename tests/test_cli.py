@@ -16,6 +16,8 @@ from processes import TESTS, Done, run, run_here, start
 from shell import ROOT
 from tinynet import write_pictures
 
+from maskpack.packfile import read
+
 GOLDEN = TESTS / "data" / "format1" / "pack.safetensors"
 TRAIN = (
     *("train-mask", "--backbone", "tinynet:build", "--data", "data"),
@@ -337,12 +339,34 @@ def test_what_cannot_be_packed_is_named(place: Path, source: str, line: str) -> 
     assert not (place / "no").exists()
 
 
-def test_half_keeps_heads_and_norms_in_two_bytes(place: Path) -> None:
-    done = ok(run(place, "pack", "zoo.safetensors", "-o", "half", "--half", "--json"))
+HALF = ("--head-dtype", "fp16", "--norm-dtype", "fp16")
+
+
+def test_fp16_keeps_heads_and_norms_in_two_bytes_and_says_what_it_did(place: Path) -> None:
+    done = ok(run(place, "pack", "runs/birds", "runs/cars", "-o", "half", *HALF, "--json"))
+    assert done.err.count("in float16: test accuracy ") == 2
     half = json.loads(done.out)["tasks"]
     full = json.loads(ok(run_here(place, "inspect", "zoo.safetensors", "--json")).out)["tasks"]
     for a, b in zip(half, full, strict=True):
         assert (2 * a["head"], 2 * a["norms"], a["masks"]) == (b["head"], b["norms"], b["masks"])
+    birds = read(place / "half").task("birds").info
+    before = json.loads((place / "runs" / "birds" / "result.json").read_text())["test"]
+    assert birds["rounding"]["before"]["accuracy"] == before["accuracy"]
+    assert {"head"} <= set(birds["rounding"]["fp16"]) <= {"head", "norms"}
+    scored = json.loads(ok(run(place, *EVAL, "half", "--json")).out)
+    assert [row["accuracy"] for row in scored] == [row["recorded"] for row in scored]
+
+
+def test_one_task_of_several_is_taken_renamed_or_left_out(place: Path) -> None:
+    ok(run(place, "pack", "owls=zoo.safetensors#birds", "-o", "one"))
+    assert list(read(place / "one").tasks) == ["owls"]
+    ok(run(place, "pack", "zoo.safetensors", "--drop", "birds", "-o", "less"))
+    assert list(read(place / "less").tasks) == ["cars"]
+    for arguments in (("zoo.safetensors#owls",), ("zoo.safetensors", "--drop", "owls")):
+        failed = run(place, "pack", *arguments, "-o", "none")
+        assert (failed.code, failed.err.count("\n")) == (1, 1)
+        assert "known: birds, cars" in failed.err
+        assert not (place / "none").exists()
 
 
 # ---- eval

@@ -5,7 +5,8 @@
 Each method's learning rate comes from a grid of three, chosen on the validation split of the first
 task with seed 0 (`--grid`); LR below holds what it chose. A finished run is never trained again, so
 the script can be stopped and repeated. One to three minutes a run and core. "small" is what
-`maskpack pack --half --codec auto` makes of the run, its accuracy measured again.
+`maskpack pack --codec auto` with `--head-dtype`, `--norm-dtype` and
+`--weight-dtype fp16` makes of the run, its accuracy measured again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import torch
 
 from maskpack import packfile, score_task
 from maskpack.learn import Options, learn, open_session
-from maskpack.resolve import halved, pack_run, recoded
+from maskpack.resolve import pack_run, recoded
+from maskpack.rounding import rounded
 from maskpack.runs import Run
 
 ROWS = {  # label: method, norms
@@ -84,7 +86,7 @@ def train(cell: Cell, args: argparse.Namespace) -> dict:
     if not run.exists() or run.result is None:
         run = learn(open_session(options(cell, args)), path, resume=True)
     pack = pack_run(run)
-    small = recoded(halved(pack), coded=True)
+    small = recoded(rounded(pack, ("head", "norms", "weights")), coded=True)
     with tempfile.TemporaryDirectory() as folder:
         sizes = []
         for kept in (pack, small):
