@@ -29,12 +29,14 @@ def read_pack(path: str) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     entries = json.loads(data[8:start])
     header = json.loads(entries["__metadata__"]["maskpack"])
     assert header["format"] == 1, "made by a newer maskpack"
+    assert "coded" not in header["features"], "coded bits: write them raw, pack --codec bits"
     pack = {}
     for task, about in header["tasks"].items():
         streams = pack[task] = {}
         # a stream of values at the zeros of another comes after that one
-        for name, stream in sorted(about["streams"].items(), key=lambda s: "zeros_of" in s[1]):
-            assert not stream.get("coded"), "coded bits: write them raw with pack --codec bits"
+        kept = about["streams"]
+        kept = header["shared"][kept["="]] if kept.keys() == {"="} else kept
+        for name, stream in sorted(kept.items(), key=lambda item: "zeros_of" in item[1]):
             begin, end = entries[f"{task}/{name}"]["data_offsets"]
             values = np.frombuffer(data[start + begin : start + end], NUMPY[stream["dtype"]])
             where = streams.get(stream.get("zeros_of"))

@@ -375,3 +375,15 @@ def test_errors_have_one_base() -> None:
     for error in (BackboneError, PackFormatError, UnknownName):
         assert issubclass(error, maskpack.MaskpackError)
     assert maskpack.MaskpackError is MaskpackError
+
+
+def test_another_backbone_is_refused_by_the_tensors_that_differ(tmp_path: Path) -> None:
+    first = tiny.backbone()
+    maskpack.pack({"shades": maskpack.attach(first, tiny.OUTPUTS)}, tmp_path / "zoo")
+    other = tiny.plain()
+    with torch.no_grad():
+        other.norm.running_mean[0] += 1
+    with pytest.raises(BackboneError, match=r"1 of 7 tensors differ: norm\.running_mean\)"):
+        maskpack.load(tmp_path / "zoo", backbone=other)
+    with pytest.raises(BackboneError, match=r"it had 7 tensors, here are \d+"):
+        maskpack.load(tmp_path / "zoo", backbone=tiny.backbone(tiny.everything))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import nn
@@ -13,6 +11,7 @@ from torch import nn
 from maskpack.backbones.base import Backbone, find_head, make_backbone, seeded
 from maskpack.backbones.weights import fit_weights, read_weights
 from maskpack.errors import BackboneError, UnknownName
+from maskpack.importing import current_folder
 from maskpack.preprocess import Preprocess
 
 
@@ -23,7 +22,7 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
     with 0, so that the name alone opens the same one again; "none" takes `seed` instead.
     """
     module_name, _, attribute = name.partition(":")
-    with _current_folder():
+    with current_folder():
         function = _find(module_name, attribute)
         with seeded(seed if weights == "none" else 0):
             network = _call(name, function)
@@ -35,19 +34,6 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
         fit_weights(network, read_weights(weights), head or find_head(network), str(weights))
         source = f"file {weights.name}"
     return make_backbone(name, network, preprocess, head, source)
-
-
-@contextmanager
-def _current_folder() -> Iterator[None]:
-    """Modules of the folder the user stands in, as `python -m` finds them."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
 
 
 def _find(module_name: str, attribute: str) -> Callable[[], object]:

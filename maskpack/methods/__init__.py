@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from maskpack.errors import OptionError, UnknownName
+from maskpack.importing import current_folder
 
 if TYPE_CHECKING:
     from maskpack.methods.base import Method
@@ -37,7 +38,8 @@ def method_class(name: str) -> type[Method]:
     if not attribute:
         raise UnknownName("method", name, METHODS, "or module:Class for your own")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        with current_folder():
+            found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's module can raise anything while it is imported
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OptionError(f"method {name!r} cannot be imported: {reason}") from error
