@@ -2,18 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from maskpack import backbones
 from maskpack.errors import DataError, OptionError, PackFormatError, one_line
 from maskpack.evaluate import evaluate
-from maskpack.packfile import Pack
-from maskpack.packing import unpack_task
+from maskpack.packfile import Pack, PackedTask
+from maskpack.packing import OWN, unpack_task
 from maskpack.preprocess import Augment, Preprocess
-from maskpack.report import fine_tuned_bytes, task_bytes
-from maskpack.resolve import open_base
+from maskpack.report import fine_tuned_bytes, header_shares, shown_bytes
+from maskpack.resolve import check_base, open_base
 from maskpack.tasks import open_task
+from maskpack.tasks.base import Classification
+
+if TYPE_CHECKING:
+    from maskpack.backbones.base import Backbone
+
+Z95 = 1.959963984540054  # of a normal distribution, 95 % lies within so many standard deviations
+
+
+@dataclass
+class Bases:
+    """Backbones by name and fingerprint, each opened once for all the tasks that share it.
+
+    `backbone`, `weights` and `trust_code` are as in `resolve.open_base`.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    trust_code: bool = False
+    _opened: dict[tuple[object, ...], Backbone] = field(default_factory=dict, repr=False)
+
+    def open(self, pack: Pack, task: PackedTask) -> Backbone:
+        """The backbone of a task, checked against its pack.
+
+        Raises:
+            BackboneError: it cannot be had or is another one.
+        """
+        name = self.backbone or pack.backbone.name
+        key = (name, pack.backbone.fingerprint, pack.backbone.head, self._trusts(pack, name))
+        if key in self._opened:
+            check_base(pack, task, self._opened[key], trust_code=self.trust_code)
+        else:
+            self._opened[key] = open_base(
+                pack,
+                task,
+                backbone=self.backbone,
+                weights=self.weights,
+                trust_code=self.trust_code,
+            )
+        return self._opened[key]
+
+    def _trusts(self, pack: Pack, name: str) -> bool:
+        # a run of the user's may open code, which is not to be lent to a pack that names the same
+        harmless = not backbones.names_code(name) and not name.startswith(backbones.RUN_PREFIX)
+        named = self.backbone is not None or self.trust_code
+        return harmless or named or (pack.path is not None and Path(pack.path).is_dir())
 
 
 def score_task(
@@ -28,8 +77,14 @@ def score_task(
     batch_size: int = 64,
     workers: int = 0,
     device: torch.device | str = "cpu",
+    bases: Bases | None = None,
 ) -> dict[str, Any]:
-    """A row: task, method, metric and its value, bytes, and their share of a fine-tuned copy's.
+    """A row: task, method, metric and its value, bytes by part, bits a masked weight, ratio.
+
+    `low` and `high` are the 95 % interval of a metric that is a share of the samples, else None.
+    `bytes` has this task's share of the file's header; `ratio` is how often that fits a
+    fine-tuned copy in float32. `bases` keeps backbones open from one call to the next, and then
+    says instead of `backbone`, `weights` and `trust_code` how they are opened.
 
     Raises:
         UnknownName: no such task.
@@ -37,7 +92,7 @@ def score_task(
         DataError: the pictures are missing, or have other classes than the task was learnt on.
     """
     packed = pack.task(name)
-    base = open_base(pack, packed, backbone=backbone, weights=weights, trust_code=trust_code)
+    base = (bases or Bases(backbone, weights, trust_code)).open(pack, packed)
     try:
         about = dict(packed.info["task"])
         preprocess = Preprocess(**packed.info["preprocess"])
@@ -69,15 +124,45 @@ def score_task(
         workers=workers,
         device=device,
     )
-    total = sum(task_bytes(packed).values())
+    parts = shown_bytes(packed, header_shares(pack)[name])
+    total, whole = sum(parts.values()), fine_tuned_bytes(pack, packed)
+    share = isinstance(task, Classification)
+    low, high = wilson(score.correct, score.count) if share else (None, None)
+    weights_masked = masked_weights(packed, base)
+    mask_bits = 8 * (parts["masks"] + parts["coefficients"])
     return {
         "task": name,
         "method": packed.method,
         "norms mode": packed.norms,
         "split": split,
         task.metric: score.value,
+        "low": low,
+        "high": high,
         "recorded": recorded if split == "test" else None,
         "count": score.count,
+        **parts,
         "bytes": total,
-        "of fine-tuned": total / fine_tuned_bytes(pack, packed),
+        "MB": total / 1e6,
+        "MiB": total / 2**20,
+        "bits per weight": mask_bits / weights_masked if weights_masked else None,
+        "ratio": whole / total,
+        "of fine-tuned": total / whole,
     }
+
+
+def wilson(correct: float, count: int) -> tuple[float | None, float | None]:
+    """95 % interval of a share from `correct` of `count` samples (Wilson 1927); None of none."""
+    if not count:
+        return None, None
+    p, n, z = correct / count, count, Z95
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def masked_weights(task: PackedTask, base: Backbone) -> int:
+    """Weights of the network that a task's masks act on; a kernel's one bit counts for each."""
+    streams = (stream for key, stream in task.streams.items() if key not in OWN)
+    names = {name for stream in streams for name, _ in stream.table}
+    state = base.state()
+    return sum(state[name].numel() for name in names)

@@ -1,17 +1,21 @@
-"""Rows -> a table for a person (a terminal) or for a program (a pipe, --json)."""
+"""Rows -> tables for a person (drawn, or markdown) or for a program (tsv, csv, JSON)."""
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from maskpack.errors import printable
 
 Row = dict[str, Any]
 Column = tuple[str, str | None]  # a key, and one of the keys of its cells where they are tables
-SHARES = ("of fine-tuned", "ones", "zeros", "similarity")
+TABLES = ("table", "csv", "tsv", "md")
+FORMATS = ("table", "json", "jsonl", "csv", "tsv", "md")
+SHARES = ("of fine-tuned", "ones", "zeros", "similarity", "jaccard", "chance")
+MEGA = ("MB", "MiB")
 
 
 def print_json(value: Any) -> None:
@@ -20,40 +24,71 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def print_rows(title: str, rows: Sequence[Row]) -> None:
-    """A table on stdout: drawn on a terminal, tab-separated under a `# title` line in a pipe.
+def print_jsonl(values: Iterable[Any]) -> None:
+    """JSON on stdout, one document a line."""
+    for value in values:
+        print(json.dumps(value, ensure_ascii=False))
 
-    A cell that is a table itself ({"birds": 0.1, "cars": 0.2}) takes a column per key. On a
-    terminal too narrow for all columns they go on below, the first one repeated.
+
+def print_rows(title: str, rows: Sequence[Row], format: str | None = None) -> None:
+    """A table on stdout, under its title: drawn ("table"), "csv", "tsv" or "md".
+
+    Without a format, drawn on a terminal and tab-separated in a pipe. A cell that is a table
+    itself ({"birds": 0.1, "cars": 0.2}) takes a column per key.
     """
     if not rows:
         return
+    format = format or ("table" if sys.stdout.isatty() else "tsv")
     columns = list(dict.fromkeys(column for row in rows for column in _columns(row)))
     names = [key if inner is None else inner for key, inner in columns]
-    if not sys.stdout.isatty():
-        print(f"# {title}")
-        print("\t".join(names))
-        for row in rows:
-            print("\t".join(_plain(_cell(row, column)) for column in columns))
-        print()
+    if format == "table":
+        _draw(title, names, columns, rows)
         return
+    if format == "md":
+        print(f"## {title}\n")
+        _print_markdown(names, columns, rows)
+    else:
+        print(f"# {title}")
+        lines = [names, *([_plain(_cell(row, column)) for column in columns] for row in rows)]
+        if format == "csv":
+            csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
+        else:
+            sys.stdout.writelines("\t".join(line) + "\n" for line in lines)
+    print()
+
+
+def _draw(title: str, names: list[str], columns: list[Column], rows: Sequence[Row]) -> None:
+    """On a terminal too narrow for all columns they go on below, the first one repeated."""
     from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
-    console.print(title, style="bold", soft_wrap=True)
     cells = [[_pretty(column[0], _cell(row, column)) for row in rows] for column in columns]
     widths = [max(map(cell_len, [n, *c])) for n, c in zip(names, cells, strict=True)]
+    # a file or a pipe has no width; nothing is wrapped there
+    room = None if sys.stdout.isatty() else sum(widths) + 2 * len(widths)
+    console = Console(highlight=False, markup=False, width=room)
+    console.print(title, style="bold", soft_wrap=True)
     for block in _blocks(widths, console.width):
         table = Table(box=None, pad_edge=False)
         for place in block:
-            numeric = any(isinstance(_cell(row, columns[place]), (int, float)) for row in rows)
-            table.add_column(names[place], justify="right" if numeric else "left", overflow="fold")
+            justify: Any = "right" if _numeric(rows, columns[place]) else "left"
+            table.add_column(names[place], justify=justify, overflow="fold")
         for line in zip(*(cells[place] for place in block), strict=True):
             table.add_row(*line)
         console.print(table)
         console.print()
+
+
+def _print_markdown(names: list[str], columns: list[Column], rows: Sequence[Row]) -> None:
+    rules = ["---:" if _numeric(rows, column) else "---" for column in columns]
+    lines = [[_pretty(column[0], _cell(row, column)) for column in columns] for row in rows]
+    for line in (names, rules, *lines):
+        print("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |")
+
+
+def _numeric(rows: Sequence[Row], column: Column) -> bool:
+    return any(isinstance(_cell(row, column), (int, float)) for row in rows)
 
 
 def _blocks(widths: Sequence[int], room: int) -> Iterator[list[int]]:
@@ -95,6 +130,12 @@ def _pretty(column: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
+        if column == "ratio":
+            return f"{value:.1f}x"
+        if column == "entropy bytes":
+            return f"{value:,.0f}"
+        if column in MEGA:
+            return f"{value:,.3f}"
         return f"{value:.2%}" if column in SHARES else f"{value:.4f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
