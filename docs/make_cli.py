@@ -31,9 +31,10 @@ INTRO = """\
 Written by `python docs/make_cli.py` from the commands' declarations; do not edit.
 
 Results go to stdout, everything else to stderr: `run=$(maskpack train-mask ...)` holds a path.
-Tables are drawn on a terminal and tab-separated in a pipe. `-` as a path reads paths from stdin,
-one a line. `python -m maskpack` is the same command. `NO_COLOR` is obeyed. Every command has
-`--help`; `maskpack --install-completion` teaches the shell to complete them.
+Tables are drawn on a terminal and tab-separated in a pipe, each under a line `# its title` and
+followed by an empty line; `--format` of `eval` and `inspect` chooses. `-` as a path reads paths
+from stdin, one a line. `python -m maskpack` is the same command. `NO_COLOR` is obeyed. Every
+command has `--help`; `maskpack --install-completion` teaches the shell to complete them.
 
 | exit code | meaning |
 | --- | --- |

@@ -357,7 +357,7 @@ def _print_plan(session: Session, as_json: bool) -> None:
     ]
     sizes = size_rows(Pack(info_of(session.backbone), {packed.name: packed}))
     for row in sizes:
-        row.pop("ones", None)
+        del row["ones"], row["entropy bytes"]  # of masks that have not learnt yet
     soft = [key for key, stream in packed.streams.items() if stream.zeros_of]
     note = f"plus the {', '.join(soft)} of every mask bit that training turns to 0" if soft else ""
     if as_json:
@@ -632,11 +632,11 @@ def _inspected(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]
     found = about.get("layers", [])
     for key, title in (
         ("zeros", "share of zeros by layer"),
-        ("entropy", "entropy by layer, bits a bit"),
+        ("entropy", "entropy by layer (bits a bit)"),
     ):
         columns = ("layer", "shape", "bits", key)
         yield title, [{column: row[column] for column in columns} for row in found]
-    yield "coefficients by layer, as stored", coefficient_rows(found)
+    yield "coefficients by layer (as stored)", coefficient_rows(found)
 
 
 # ---- demo, env

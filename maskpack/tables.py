@@ -48,11 +48,11 @@ def print_rows(title: str, rows: Sequence[Row], format: str | None = None) -> No
         print(f"## {title}\n")
         _print_markdown(names, columns, rows)
     else:
-        print(f"# {title}")
         lines = [names, *([_plain(_cell(row, column)) for column in columns] for row in rows)]
         if format == "csv":
-            csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
+            csv.writer(sys.stdout, lineterminator="\n").writerows([[f"# {title}"], *lines])
         else:
+            print(f"# {title}")
             sys.stdout.writelines("\t".join(line) + "\n" for line in lines)
     print()
 

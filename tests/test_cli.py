@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from processes import TESTS, Done, run, run_here, start
 from shell import ROOT
 from tinynet import write_pictures
 
+import maskpack
+from maskpack import packfile
 from maskpack.packfile import read
 
 GOLDEN = TESTS / "data" / "format1" / "pack.safetensors"
@@ -117,6 +120,9 @@ def test_too_few_steps_are_warned_of(place: Path) -> None:
 def test_a_dry_run_tells_the_bytes_of_the_real_one(place: Path) -> None:
     done = ok(run(place, *TRAIN, "--task", "birds", "--dry-run", "-o", "runs/dry"))
     head = 4 * (3 * 12 + 3)
+    header = int(done.out.splitlines()[-2].split("\t")[7])
+    assert 1000 < header < 4000
+    total = 48 + head + header
     assert done.out == (
         "# masked weights\n"
         "layer\tkind\tshape\tbits\tmask\n"
@@ -125,8 +131,8 @@ def test_a_dry_run_tells_the_bytes_of_the_real_one(place: Path) -> None:
         "pointwise.weight\tconv\t12x8x1x1\t96\t12x8x1x1\n"
         "\n"
         "# expected bytes in a pack\n"
-        "task\tmethod\tnorms mode\tmasks\tcoefficients\tnorms\thead\ttotal\tof fine-tuned\n"
-        f"birds\tpiggyback\tfrozen\t48\t0\t0\t{head}\t{48 + head}\t{(48 + head) / 2012:.6g}\n"
+        "task\tmethod\tnorms mode\tmasks\tcoefficients\tnorms\thead\theader\ttotal\tof fine-tuned\n"
+        f"birds\tpiggyback\tfrozen\t48\t0\t0\t{head}\t{header}\t{total}\t{total / 2012:.6g}\n"
         "\n"
     )
     assert not (place / "runs" / "dry").exists()
@@ -262,6 +268,7 @@ def test_verbose_shows_where_an_error_came_from(place: Path) -> None:
     assert done.code == 1
     assert "Traceback" in done.err
     assert "PackFormatError: gone: cannot be read" in done.err
+    assert "Traceback" in run(place, "inspect", "gone", "--verbose").err
 
 
 # ---- pack
@@ -386,6 +393,73 @@ def test_scores_are_those_of_training(place: Path) -> None:
         assert float(row["accuracy"]) == pytest.approx(result["test"]["accuracy"], abs=1e-6)
 
 
+def test_a_row_of_eval_counts_the_file_and_tells_the_interval(place: Path) -> None:
+    done = ok(run(place, "eval", "zoo.safetensors", *EVAL[1:], "-q", "--json"))
+    assert done.err == "", "-q may stand after the command"
+    birds, cars = json.loads(done.out)
+    assert birds["bytes"] + cars["bytes"] == (place / "zoo.safetensors").stat().st_size
+    for row in (birds, cars):
+        parts = [row[part] for part in ("masks", "coefficients", "norms", "head", "header")]
+        assert row["bytes"] == sum(parts)
+        assert (row["MB"], row["MiB"]) == (row["bytes"] / 1e6, row["bytes"] / 2**20)
+        assert row["ratio"] == pytest.approx(1 / row["of fine-tuned"])
+        assert row["of fine-tuned"] == row["bytes"] / 2012
+        assert 0 <= row["low"] < row["accuracy"] < row["high"] <= 1
+    weights = 216 + 72 + 96
+    assert birds["bits per weight"] == 8 * 48 / weights == 1.0
+    # a bit a kernel: 24 + 8 + 96 bits, and the scales of the zeros
+    assert cars["masks"] == 3 + 1 + 12
+    assert cars["bits per weight"] == 8 * (16 + cars["coefficients"]) / weights
+
+
+def test_a_run_beside_its_pack_costs_what_its_own_file_would(place: Path) -> None:
+    ok(run(place, "pack", "runs/birds", "-o", "alone.safetensors", "--force"))
+    done = ok(run(place, *EVAL, "alone.safetensors", "runs/birds", "--json"))
+    alone, birds = json.loads(done.out)
+    assert alone == birds
+    assert birds["bytes"] == (place / "alone.safetensors").stat().st_size
+
+
+def test_eval_as_csv_and_markdown(place: Path) -> None:
+    done = ok(run(place, *EVAL, "zoo.safetensors", "--task", "birds", "--csv"))
+    title, names, values, end = csv.reader(done.out.splitlines())
+    assert (title, end) == (["# size against accuracy"], [])
+    row = dict(zip(names, values, strict=True))
+    assert (row["task"], row["masks"], row["bits per weight"]) == ("birds", "48", "1")
+    done = ok(run(place, *EVAL, "zoo.safetensors", "--task", "birds", "--md"))
+    lines = done.out.splitlines()
+    assert lines[0] == "## size against accuracy"
+    assert lines[2].split(" | ")[1:4] == names[1:4]
+    done = ok(run(place, *EVAL, "zoo.safetensors", "--format", "jsonl"))
+    assert [json.loads(line)["task"] for line in done.out.splitlines()] == ["birds", "cars"]
+
+
+def test_a_task_need_not_be_in_every_pack(place: Path) -> None:
+    ok(run(place, "pack", "owls=runs/birds", "-o", "owls.safetensors", "--force"))
+    files = ("owls.safetensors", "zoo.safetensors")
+    done = ok(run(place, *EVAL, *files, "--task", "owls", "--task", "cars", "--json"))
+    assert [row["task"] for row in json.loads(done.out)] == ["owls", "cars"]
+    assert failed(run_here(place, *EVAL, *files, "--task", "card")) == (
+        "unknown task in the packs given 'card'; did you mean 'cars'?; known: birds, cars, owls"
+    )
+
+
+@pytest.mark.parametrize("command", ["eval", "inspect"])
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--format", "xml"), "--format 'xml': expected one of table, json, jsonl, csv, tsv, md"),
+        (("--format", "md", "--json"), "two formats asked for: json and md"),
+    ],
+)
+def test_a_wrong_format_ends_with_2(
+    place: Path, command: str, arguments: tuple[str, ...], line: str
+) -> None:
+    done = run_here(place, command, "zoo.safetensors", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[-1] == f"Error: Invalid value: {line}"
+
+
 def test_scores_as_json(place: Path) -> None:
     done = ok(run(place, "-q", *EVAL, "zoo.safetensors", "runs/birds", "--json", "--split", "val"))
     assert done.err == ""
@@ -442,14 +516,14 @@ def test_code_that_a_pack_names_is_not_run_unasked(place: Path) -> None:
 INSPECTED = """\
 # pack
 file\tbytes\theader\tbackbone\tfingerprint\tbackbone bytes
-zoo\t3818\t3448\tresnet50/IMAGENET1K_V2\t00ff00ff00ff\t94032000
+zoo\t4314\t3944\tresnet50/IMAGENET1K_V2\t00ff00ff00ff\t94032000
 
 # bytes by task
-task\tmethod\tnorms mode\tmasks\tcoefficients\tnorms\thead\ttotal\tof fine-tuned\tones\tval accuracy\ttest accuracy
-Blüten\tksm\ttask\t9\t14\t16\t24\t63\t6.69984e-07\t0.770492\t0.75\t0.5
-birds\tpiggyback\tfrozen\t18\t0\t0\t32\t50\t5.31734e-07\t0.770492\t0.75\t0.5
-cars\tksm\tstats\t9\t152\t32\t32\t225\t2.3928e-06\t0.377049\t0.75\t0.5
-plain\tclassifier-only\tfrozen\t0\t0\t0\t32\t32\t3.4031e-07\t\t0.75\t0.5
+task\tmethod\tnorms mode\tmasks\tcoefficients\tnorms\thead\theader\ttotal\tof fine-tuned\tones\tentropy bytes\tval accuracy\ttest accuracy
+Blüten\tksm\ttask\t9\t14\t16\t24\t986\t1049\t1.11558e-05\t0.770492\t5.6726\t0.75\t0.5
+birds\tpiggyback\tfrozen\t18\t0\t0\t32\t986\t1036\t1.10175e-05\t0.770492\t12.8689\t0.75\t0.5
+cars\tksm\tstats\t9\t152\t32\t32\t986\t1211\t1.28786e-05\t0.377049\t7.19625\t0.75\t0.5
+plain\tclassifier-only\tfrozen\t0\t0\t0\t32\t986\t1018\t1.08261e-05\t\t0\t0.75\t0.5
 
 # share of equal mask bits
 task\tBlüten\tbirds\tcars
@@ -457,12 +531,39 @@ Blüten\t1\t1\t0.606557
 birds\t1\t1\t0.606557
 cars\t0.606557\t0.606557\t1
 
+# share of equal mask bits by chance
+task\tBlüten\tbirds\tcars
+Blüten\t0.663631\t0.663631\t0.433515
+birds\t0.663631\t0.663631\t0.433515
+cars\t0.433515\t0.433515\t0.535519
+
+# Jaccard index of the zeros
+task\tBlüten\tbirds\tcars
+Blüten\t1\t1\t0.368421
+birds\t1\t1\t0.368421
+cars\t0.368421\t0.368421\t1
+
 # share of zeros by layer
-layer\tbits\tBlüten\tbirds\tcars
-stem.weight\t54\t0.203704\t0.203704\t0.611111
-blocks.0.weight\t6\t0.5\t0.5\t0.666667
-scalar\t1\t0\t0\t1
-empty\t0\t0\t0\t0
+layer\tshape\tbits\tBlüten\tbirds\tcars
+stem.weight\t2x3x3x3\t54\t0.203704\t0.203704\t0.611111
+blocks.0.weight\t3x2\t6\t0.5\t0.5\t0.666667
+scalar\t\t1\t0\t0\t1
+empty\t0x3\t0\t0\t0\t0
+
+# entropy by layer (bits a bit)
+layer\tshape\tbits\tBlüten\tbirds\tcars
+stem.weight\t2x3x3x3\t54\t0.729274\t0.729274\t0.964079
+blocks.0.weight\t3x2\t6\t1\t1\t0.918296
+scalar\t\t1\t0\t0\t0
+empty\t0x3\t0\t0\t0\t0
+
+# coefficients by layer (as stored)
+task\tlayer\tcoefficient\tmin\tmax
+Blüten\tstem.weight\tscale\t6\t221
+cars\tstem.weight\tscale\t0\t0.484375
+Blüten\tblocks.0.weight\tscale\t73\t191
+cars\tblocks.0.weight\tscale\t0\t0.453125
+cars\tscalar\tscale\t0\t0
 
 """
 
@@ -471,6 +572,48 @@ def test_the_whole_of_inspect(tmp_path: Path) -> None:
     (tmp_path / "zoo").symlink_to(GOLDEN)
     done = ok(run_here(tmp_path, "inspect", "zoo"))
     assert (done.out, done.err) == (INSPECTED, "")
+
+
+def test_inspect_in_every_format(tmp_path: Path) -> None:
+    (tmp_path / "zoo").symlink_to(GOLDEN)
+
+    def inspected(name: str) -> str:
+        return ok(run_here(tmp_path, "inspect", "zoo", "--format", name)).out
+
+    assert inspected("tsv") == INSPECTED
+    lines = [line.split("\t") if line else [] for line in INSPECTED.splitlines()]
+    assert list(csv.reader(inspected("csv").splitlines())) == lines
+    titles = [line[0] for line in lines if line and line[0].startswith("# ")]
+    found = inspected("md").splitlines()
+    assert [line[1:] for line in found if line.startswith("#")] == titles
+    about = json.loads(inspected("json"))
+    assert about == json.loads(ok(run_here(tmp_path, "inspect", "zoo", "--json")).out)
+    rows = [json.loads(line) for line in inspected("jsonl").splitlines()]
+    assert [row["task"] for row in rows] == [row["task"] for row in about["tasks"]]
+    assert rows[1]["similarity"] == about["similarity"][1]["similarity"]
+    assert [layer["layer"] for layer in rows[1]["layers"]] == [
+        layer["layer"] for layer in about["layers"]
+    ]
+    drawn = inspected("table")
+    shown = [line for line in drawn.splitlines() if f"# {line}" in titles]
+    assert [f"# {line}" for line in shown] == titles
+    assert "\u2026" not in drawn, "nothing is cut off in a pipe"
+
+
+def test_hashes_are_compared_on_demand(tmp_path: Path) -> None:
+    data = bytearray(GOLDEN.read_bytes())
+    (tmp_path / "zoo").write_bytes(data)
+    done = ok(run_here(tmp_path, "inspect", "zoo", "zoo", "--verify", "--no-layers"))
+    assert done.err == "all 24 hashes match\n"
+    assert done.out == ok(run_here(tmp_path, "inspect", "zoo", "zoo", "--no-layers")).out
+    assert ok(run_here(tmp_path, "-q", "inspect", "zoo", "--verify")).err == ""
+    pack = packfile.read(GOLDEN)
+    head = pack.task("birds").streams["head"].data.tobytes()
+    assert data.count(head) == 1
+    data[data.index(head)] ^= 1  # the lowest bit of a number: nothing else can notice
+    (tmp_path / "zoo").write_bytes(data)
+    ok(run_here(tmp_path, "inspect", "zoo"))
+    assert failed(run_here(tmp_path, "inspect", "zoo", "--verify")).startswith("zoo: birds, head: ")
 
 
 def test_inspect_as_json_counts_the_files_bytes(place: Path) -> None:
@@ -485,10 +628,18 @@ def test_inspect_as_json_counts_the_files_bytes(place: Path) -> None:
     assert both == [about, about]
 
 
-def test_layers_can_be_left_out(place: Path) -> None:
+def test_layers_and_similarity_can_be_left_out(place: Path) -> None:
     done = ok(run(place, "inspect", "zoo.safetensors", "--no-layers"))
     titles = [line for line in done.out.splitlines() if line.startswith("#")]
-    assert titles == ["# pack", "# bytes by task", "# share of equal mask bits"]
+    assert titles == [
+        "# pack",
+        "# bytes by task",
+        "# share of equal mask bits",
+        "# share of equal mask bits by chance",
+        "# Jaccard index of the zeros",
+    ]
+    done = ok(run(place, "inspect", "zoo.safetensors", "--no-similarity", "--no-layers", "--json"))
+    assert json.loads(done.out).keys() == {"file", "bytes", "header_bytes", "backbone", "tasks"}
 
 
 def test_what_cannot_be_inspected_is_named(place: Path) -> None:
@@ -520,6 +671,13 @@ def test_output_can_be_cut_short(place: Path) -> None:
     paths = " ".join([str(GOLDEN)] * 200)  # more than a pipe holds
     done = shell(f"maskpack inspect {paths} | head -1", place)
     assert (done.returncode, done.stdout, done.stderr) == (0, "# pack\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("format", ["json", "tsv"])
+def test_a_full_disk_is_told_in_one_line(place: Path, format: str) -> None:
+    done = shell(f"maskpack inspect '{GOLDEN}' --format {format} >/dev/full", place)
+    assert (done.returncode, done.stderr) == (1, "error: cannot write: No space left on device\n")
 
 
 def test_nothing_is_coloured_in_a_pipe_or_with_no_color(place: Path) -> None:
@@ -557,6 +715,9 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
 def test_the_environment_is_told(tmp_path: Path) -> None:
     about = json.loads(ok(run_here(tmp_path, "env", "--json")).out)
     assert about["versions"].keys() >= {"maskpack", "torch", "numpy", "safetensors"}
+    assert about["versions"]["maskpack"] == maskpack.__version__
+    assert about["folders"]["weights"].endswith("checkpoints")
     lines = ok(run_here(tmp_path, "env")).out.splitlines()
+    assert f"data folder\t{about['folders']['data']}" in lines
     assert lines[:2] == ["# environment", "what\tfound"]
     assert f"python\t{about['python']}" in lines

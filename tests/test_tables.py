@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maskpack.tables import print_json, print_rows
+from maskpack.tables import print_json, print_jsonl, print_rows
 
 ROWS: list[dict[str, Any]] = [
     {"task": "task", "bytes": 1234567, "ones": 0.98765432, "zeros": {"task": 0.25, "bits": None}},
@@ -66,6 +67,63 @@ def test_a_narrow_terminal_gets_every_digit(
         ["b\\tc", "-", "100.00%", "3x4"],
         [],
     ]
+
+
+def test_csv_is_read_by_a_csv_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows("a title", [{"task": 'a, "b"', "ones": 0.25, "none": None}], "csv")
+    assert list(csv.reader(capsys.readouterr().out.splitlines())) == [
+        ["# a title"],
+        ["task", "ones", "none"],
+        ['a, "b"', "0.25", ""],
+        [],
+    ]
+
+
+def test_markdown_has_its_title_as_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows("a title", [{"task": "a|b", "ones": 0.25, "bytes": 1234}], "md")
+    assert capsys.readouterr().out == (
+        "## a title\n"
+        "\n"
+        "| task | ones | bytes |\n"
+        "| --- | ---: | ---: |\n"
+        "| a\\|b | 25.00% | 1,234 |\n"
+        "\n"
+    )
+
+
+def test_a_table_drawn_into_a_pipe_is_as_wide_as_it_must_be(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [{f"column {i}": "x" * 30 for i in range(9)}]
+    print_rows("a title", rows, "table")
+    title, header, line, *rest = capsys.readouterr().out.splitlines()
+    assert (title, header.split("  ")[0], rest) == ("a title", "column 0", [""])
+    assert line.split() == ["x" * 30] * 9
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [
+        ("ratio", 29.04, "29.0x"),
+        ("MB", 0.470316, "0.470"),
+        ("MiB", 1234.5, "1,234.500"),
+        ("entropy bytes", 30688.88, "30,689"),
+        ("jaccard", 0.5, "50.00%"),
+        ("chance", 0.25, "25.00%"),
+        ("entropy", 0.97096, "0.9710"),
+    ],
+)
+def test_numbers_for_a_person_have_their_unit(
+    capsys: pytest.CaptureFixture[str], column: str, value: float, shown: str
+) -> None:
+    print_rows("a title", [{column: value}], "md")
+    assert capsys.readouterr().out.splitlines()[-2] == f"| {shown} |"
+
+
+def test_jsonl_is_a_document_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_jsonl([{"a": "x\ny"}, {"b": [1]}])
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [{"a": "x\ny"}, {"b": [1]}]
 
 
 def test_json_is_one_document_in_utf8(capsys: pytest.CaptureFixture[str]) -> None:
