@@ -140,13 +140,13 @@ def score_task(
         "high": high,
         "recorded": recorded if split == "test" else None,
         "count": score.count,
-        **parts,
         "bytes": total,
         "MB": total / 1e6,
         "MiB": total / 2**20,
         "bits per weight": mask_bits / weights_masked if weights_masked else None,
         "ratio": whole / total,
         "of fine-tuned": total / whole,
+        **parts,
     }
 
 
