@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from maskpack.api import attach, fit, load, pack, read, switch
     from maskpack.backbones import from_module
     from maskpack.errors import MaskpackError
-    from maskpack.packfile import Pack, PackedTask
+    from maskpack.packed import Pack, PackedTask
     from maskpack.report import describe
     from maskpack.resolve import open_backbone
     from maskpack.score import score_task
 
 _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "MaskpackError": "errors",
-    "Pack": "packfile",
-    "PackedTask": "packfile",
+    "Pack": "packed",
+    "PackedTask": "packed",
     "attach": "api",
     "describe": "report",
     "fit": "api",

@@ -17,7 +17,7 @@ from maskpack.errors import BackboneError
 from maskpack.learn import Options, learn, open_session
 from maskpack.masking import MaskedNetwork
 from maskpack.network import task_network
-from maskpack.packfile import Pack, PackedTask
+from maskpack.packed import Pack, PackedTask
 from maskpack.packing import apply_task, info_of, pack_task, unpack_task
 from maskpack.resolve import check_base, merge, open_backbone, open_base, open_pack, renamed
 from maskpack.runs import Run

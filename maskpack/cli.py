@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from maskpack.learn import Options, Session
-    from maskpack.packfile import Pack
+    from maskpack.packed import Pack
 
 app = typer.Typer(
     name="maskpack",
@@ -332,7 +332,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _print_plan(session: Session, as_json: bool) -> None:
     import math
 
-    from maskpack.packfile import Pack
+    from maskpack.packed import Pack
     from maskpack.packing import info_of, pack_task
     from maskpack.report import size_rows
     from maskpack.tables import print_json, print_rows
@@ -463,7 +463,7 @@ def _in_half(packs: list[Pack], roles: list[str], trust_code: bool) -> list[Pack
 
 
 def _without(pack: Pack, names: set[str]) -> Pack:
-    from maskpack.packfile import Pack
+    from maskpack.packed import Pack
 
     kept = {name: task for name, task in pack.tasks.items() if name not in names}
     return Pack(pack.backbone, kept, pack.path)

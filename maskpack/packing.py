@@ -15,7 +15,7 @@ from maskpack import methods
 from maskpack.backbones.base import replace_head
 from maskpack.errors import BackboneError, OptionError, PackFormatError, UnknownName, one_line
 from maskpack.masking import MaskedNetwork, set_weights
-from maskpack.packfile import BITS, NUMPY, Array, BackboneInfo, PackedTask, Stream, encode
+from maskpack.packed import BITS, NUMPY, Array, BackboneInfo, PackedTask, Stream, encode
 
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone

@@ -15,7 +15,7 @@ import numpy as np
 from maskpack import bits, packfile
 from maskpack.bits import Bytes
 from maskpack.codec import entropy_bits
-from maskpack.packfile import BITS, MASK, Pack, PackedTask, Stream, Table
+from maskpack.packed import BITS, MASK, Pack, PackedTask, Stream, Table
 
 Row = dict[str, Any]
 PARTS = ("masks", "coefficients", "norms", "head", "weights")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskpack import backbones, codec, methods, packfile
 from maskpack.errors import BackboneError, MaskpackError, PackFormatError
-from maskpack.packfile import BITS, BackboneInfo, Pack, PackedTask
+from maskpack.packed import BITS, BackboneInfo, Pack, PackedTask
 from maskpack.packing import check_fits, mask_streams, own_streams, unpack_task
 from maskpack.runs import Run, State
 

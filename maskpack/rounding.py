@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from maskpack.errors import OptionError
-from maskpack.packfile import Pack, PackedTask
+from maskpack.packed import Pack, PackedTask
 from maskpack.score import Bases, score_task
 
 

@@ -12,7 +12,7 @@ import torch
 from maskpack import backbones
 from maskpack.errors import DataError, OptionError, PackFormatError, one_line
 from maskpack.evaluate import evaluate
-from maskpack.packfile import Pack, PackedTask
+from maskpack.packed import Pack, PackedTask
 from maskpack.packing import OWN, unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import fine_tuned_bytes, header_shares, shown_bytes

@@ -23,7 +23,7 @@ from maskpack.errors import (
 )
 from maskpack.masking import MaskedNetwork
 from maskpack.methods.piggyback import Piggyback
-from maskpack.packfile import Pack, PackedTask, Stream
+from maskpack.packed import Pack, PackedTask, Stream
 from maskpack.preprocess import Augment, eval_transform
 from maskpack.runs import Run
 from maskpack.tasks import Classification

@@ -16,7 +16,7 @@ from maskpack.backbones.base import Backbone, replace_head, seeded
 from maskpack.layers import norm_tensors
 from maskpack.masking import MaskedNetwork
 from maskpack.network import task_network
-from maskpack.packfile import Pack
+from maskpack.packed import Pack
 from maskpack.packing import info_of, pack_task, unpack_task
 
 # A method, its options, and its norms where they are not the paper's. Any two values of two

@@ -28,7 +28,8 @@ from torch import nn
 import maskpack
 from maskpack.backbones import from_module
 from maskpack.errors import BackboneError, MaskpackError, PackFormatError
-from maskpack.packfile import BACKBONE_HASHES, KEY, STREAM_HASHES, Pack, read, write
+from maskpack.packed import Pack
+from maskpack.packfile import BACKBONE_HASHES, KEY, STREAM_HASHES, read, write
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import describe
 from maskpack.resolve import recoded

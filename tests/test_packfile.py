@@ -18,17 +18,8 @@ from test_files import largest_file, names
 
 from maskpack.bits import pack_bits
 from maskpack.errors import MaskpackError, OptionError, PackFormatError, UnknownName
-from maskpack.packfile import (
-    KEY,
-    Array,
-    BackboneInfo,
-    Pack,
-    PackedTask,
-    canonical_json,
-    encode,
-    read,
-    write,
-)
+from maskpack.packed import Array, BackboneInfo, Pack, PackedTask, encode
+from maskpack.packfile import KEY, canonical_json, read, write
 from maskpack.resolve import recoded
 
 GOLDEN = Path(__file__).parent / "data" / "format1"

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from maskpack import codec, report
-from maskpack.packfile import Array, BackboneInfo, Pack, PackedTask, Stream, encode, read, write
+from maskpack.packed import Array, BackboneInfo, Pack, PackedTask, Stream, encode
+from maskpack.packfile import read, write
 from maskpack.report import (
     by_task,
     coefficient_rows,

@@ -13,7 +13,8 @@ from tinynet import write_pictures
 import maskpack
 from maskpack import score
 from maskpack.errors import BackboneError
-from maskpack.packfile import Pack, read
+from maskpack.packed import Pack
+from maskpack.packfile import read
 from maskpack.packing import pack_task
 from maskpack.score import Bases, masked_weights, score_task, wilson
 
