@@ -1,0 +1,298 @@
+"""`maskpack train-mask`: learn one task's masks."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from maskpack.cli.app import Device, Workers, command, default_workers, stderr, verbosity
+from maskpack.errors import OptionError
+
+if TYPE_CHECKING:
+    from maskpack.learn import Options, Session
+
+ANEW = ("output", "resume", "json", "dry_run", "workers", "device")  # not the run's to know
+
+
+@command("train-mask")
+def train_mask(
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Frozen network: a torchvision name (resnet50 means its IMAGENET1K_V1 weights, "
+            "those of the papers; resnet50/IMAGENET1K_V2 others), efficientnet_lite0, timm:NAME, "
+            "module:function, or run:PATH for a run or pack."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Built-in (fashion, sketches), torchvision's, or any with --data."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The run's folder.  [default: runs/TASK-METHOD]"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run if it was begun; start it if not.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of masks, head, order and augmentation.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be masked and the size; no more.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder: train/ [val/] test/ by class, MNIST's idx files, or labels.csv.",
+            rich_help_panel="Data and pictures",
+        ),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let torchvision fetch the data.")
+    ] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="The backbone's weights: .safetensors, .pth or .pt file, or none."),
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="The last layer, if not the last Linear.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The task's name in packs.")] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            "-m",
+            help="piggyback, ksm, affine, classifier-only, fine-tune, scratch, or module:Class.",
+        ),
+    ] = "piggyback",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the method; repeatable."),
+    ] = None,
+    norms: Annotated[
+        str | None,
+        typer.Option(help="frozen, stats or task.  [default: as the method's paper]"),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Mask just the parameters matching this ('default' names the default)."),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Do not mask those matching.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="[default: 30]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", "-b", help="[default: 32]")
+    ] = None,
+    opt: Annotated[str | None, typer.Option(help="adam, adamw, sgd.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Of scores, or of all weights.")] = None,
+    head_opt: Annotated[str | None, typer.Option(help="The head's optimiser.")] = None,
+    head_lr: Annotated[float | None, typer.Option(help="The head's learning rate.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of sgd.")] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Of trained matrices; never of scores.")
+    ] = None,
+    sched: Annotated[str | None, typer.Option(help="step, cosine, constant.")] = None,
+    decay_epochs: Annotated[int | None, typer.Option(help="Of the step schedule.")] = None,
+    decay_rate: Annotated[float | None, typer.Option(help="Of the step schedule.")] = None,
+    warmup_epochs: Annotated[int | None, typer.Option(help="Linear warm-up.")] = None,
+    min_lr: Annotated[float | None, typer.Option(help="Lower bound of the schedule.")] = None,
+    amp: Annotated[bool, typer.Option("--amp", help="bfloat16 autocast; scores stay float32.")] = (
+        False
+    ),
+    select: Annotated[
+        str, typer.Option(help="What chooses the epoch: val; test (the papers' habit); last.")
+    ] = "val",
+    val_fraction: Annotated[
+        float, typer.Option(help="Share of train held out where the data has no val split.")
+    ] = 0.1,
+    img_size: Annotated[int | None, typer.Option(help="[default: the backbone's]")] = None,
+    crop_pct: Annotated[
+        float | None, typer.Option(help="img_size / short side in scoring.")
+    ] = None,
+    interpolation: Annotated[str | None, typer.Option(help="bilinear, bicubic, nearest.")] = None,
+    mean: Annotated[tuple[float, float, float] | None, typer.Option(help="Of R G B.")] = None,
+    std: Annotated[tuple[float, float, float] | None, typer.Option(help="Of R G B.")] = None,
+    train_crop_mode: Annotated[
+        str | None, typer.Option(help="rrc (random resized crop) or resize (whole picture).")
+    ] = None,
+    scale: Annotated[
+        tuple[float, float] | None, typer.Option(help="Area of a random crop.")
+    ] = None,
+    ratio: Annotated[tuple[float, float] | None, typer.Option(help="Its width / height.")] = None,
+    hflip: Annotated[float | None, typer.Option(help="Probability.")] = None,
+    vflip: Annotated[float | None, typer.Option(help="Probability.")] = None,
+    color_jitter: Annotated[float | None, typer.Option(help="Strength.")] = None,
+    aa: Annotated[str | None, typer.Option(help="randaugment, trivialaugment or augmix.")] = None,
+    reprob: Annotated[float | None, typer.Option(help="Probability of random erasing.")] = None,
+    no_aug: Annotated[bool, typer.Option("--no-aug", help="Whole pictures, nothing random.")] = (
+        False
+    ),
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Learn one task's masks on a frozen backbone; prints the run's folder.
+
+    Example: maskpack train-mask --backbone efficientnet_lite0 --task sketches --img-size 96
+    """
+    given = dict(locals())
+    run_path, options = _options(given)
+    from maskpack.learn import learn, open_session
+
+    session = open_session(options)
+    if dry_run:
+        _print_plan(session, json)
+        return
+    from maskpack.progress import Watcher
+    from maskpack.train import Stopped
+
+    watcher = Watcher(
+        stderr(), session.recipe.epochs, session.task.metric, quiet=verbosity["quiet"]
+    )
+    with watcher, _stop_on_signals() as stopped:
+
+        def tick() -> None:
+            if stopped:
+                raise Stopped
+
+        try:
+            run = learn(session, run_path, resume=resume, watch=watcher, tick=tick, say=watcher.say)
+        except Stopped:
+            where = shlex.quote(str(run_path))
+            watcher.say(f"stopped; continue with: maskpack train-mask --resume -o {where}")
+            raise SystemExit(128 + stopped[0]) from None
+    if json:
+        from maskpack.tables import print_json
+
+        print_json({"run": str(run.path), "seconds": run.seconds(), **(run.result or {})})
+    else:
+        result = run.result or {}
+        for metric, value in result.get("test", {}).items():
+            if metric == session.task.metric:
+                watcher.say(f"test {metric} {value:.4f}")
+        print(run.path)
+
+
+def _options(given: dict[str, Any]) -> tuple[Path, Options]:
+    missing = [f"--{key}" for key in ("backbone", "task") if given[key] is None]
+    if missing and not (len(missing) == 2 and given["resume"] and given["output"]):
+        raise typer.BadParameter(f"{' and '.join(missing)} missing (or --resume -o RUN)")
+    from maskpack.learn import Options
+    from maskpack.runs import Run
+
+    output: Path | None = given["output"]
+    workers = given["workers"]
+    workers = default_workers() if workers is None else workers
+    if missing and output:
+        for key, parameter in inspect.signature(train_mask).parameters.items():
+            if key not in ANEW and given[key] != parameter.default:
+                raise typer.BadParameter(
+                    f"--resume -o RUN takes every option from the run; leave out "
+                    f"--{key.strip('_').replace('_', '-')}, or give --backbone and --task too"
+                )
+        kept = Options.of_run(Run(output))
+        return output, dataclasses.replace(kept, workers=workers, device=given["device"])
+    recipe = "epochs batch_size opt lr head_opt head_lr momentum weight_decay sched decay_epochs"
+    recipe += " decay_rate warmup_epochs min_lr"
+    preprocess = "img_size crop_pct interpolation mean std"
+    augment = {
+        "crop_mode": "train_crop_mode",
+        "scale": "scale",
+        "ratio": "ratio",
+        "hflip": "hflip",
+        "vflip": "vflip",
+        "color_jitter": "color_jitter",
+        "auto_augment": "aa",
+        "random_erasing": "reprob",
+    }
+    same = (
+        "backbone task method name weights head data download norms no_aug select val_fraction "
+        "seed amp device"
+    )
+    options = Options(
+        **{key: given[key] for key in same.split()},
+        set=dict(_pair(text) for text in given["set_"] or []),
+        include=tuple(given["include"] or ()),
+        exclude=tuple(given["exclude"] or ()),
+        recipe={key: given[key] for key in recipe.split() if given[key] is not None},
+        preprocess={key: given[key] for key in preprocess.split() if given[key] is not None},
+        augment={key: given[o] for key, o in augment.items() if given[o] is not None},
+        workers=workers,
+    )
+    label = f"{options.name or options.task}-{options.method.rpartition(':')[2]}"
+    return output or Path("runs") / label, options
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise OptionError(f"--set {text!r}: expected key=value")
+    return key.strip(), value.strip()
+
+
+def _print_plan(session: Session, as_json: bool) -> None:
+    import math
+
+    from maskpack.packed import Pack
+    from maskpack.packing import info_of, pack_task
+    from maskpack.report import size_rows
+    from maskpack.tables import print_json, print_rows
+
+    network = session.network
+    packed = pack_task(network, session.options.name or session.options.task, session.info({}))
+    shapes = {name: tuple(mask["mask"].shape) for name, mask in network.masks().items()}
+    rows = [
+        {
+            "layer": name,
+            "kind": layer.kind,
+            "shape": layer.shape,
+            "bits": sum(
+                math.prod(shape)
+                for key, stream in packed.streams.items()
+                for row, shape in stream.table
+                if row == name and stream.dtype == "bits"
+            ),
+            "mask": shapes[name],
+        }
+        for name, layer in network.layers.items()
+    ]
+    sizes = size_rows(Pack(info_of(session.backbone), {packed.name: packed}))
+    for row in sizes:
+        del row["ones"], row["entropy bytes"]  # of masks that have not learnt yet
+    soft = [key for key, stream in packed.streams.items() if stream.zeros_of]
+    note = f"plus the {', '.join(soft)} of every mask bit that training turns to 0" if soft else ""
+    if as_json:
+        print_json({"layers": rows, "size": sizes[0], "note": note})
+        return
+    print_rows("masked weights", rows)
+    print_rows("expected bytes in a pack", sizes)
+    if note:
+        print(note)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[list[int]]:
+    """A list that the first SIGINT or SIGTERM puts its number in; a second one kills."""
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        for sent, handler in before.items():
+            signal.signal(sent, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield caught
+    finally:
+        for sent, handler in before.items():
+            signal.signal(sent, handler)
