@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -72,7 +73,8 @@ def kill_at_random(
         running = start(place, *arguments, "--resume")
         running.wait_until((path / "lock").exists)
         time.sleep(rng.uniform(0, 0.08 * session))  # the first dies for sure
-        running.send(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it was done before
+            running.send(signal.SIGKILL)
         if running.wait().code == 0:
             return session
     resume_until_done(place, *arguments)
