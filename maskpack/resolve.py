@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,14 +78,20 @@ def open_base(
     trusted = backbone is not None or trust_code or (own and _is_run(pack))
     if not trusted:
         refuse_code(pack.path, backbones.names_code(pack.backbone.name), pack.backbone.name)
-    base = open_backbone(
+    opening = functools.partial(
+        open_backbone,
         backbone or pack.backbone.name,
         weights=weights,
-        head=pack.backbone.head,
         trust_code=trust_code,
         own=trusted,
         via=via,
     )
+    try:
+        base = opening(head=pack.backbone.head)
+    except MaskpackError:
+        if backbone is None:
+            raise
+        base = opening()  # another network, whose head has another name: said by check_base
     check_base(pack, task, base, trust_code=trust_code)
     return base
 

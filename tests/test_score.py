@@ -16,6 +16,7 @@ from maskpack.errors import BackboneError
 from maskpack.packed import Pack
 from maskpack.packfile import read
 from maskpack.packing import pack_task
+from maskpack.resolve import open_base
 from maskpack.score import Bases, masked_weights, score_task, wilson
 
 # ---- the interval
@@ -126,3 +127,11 @@ def test_an_open_backbone_is_checked_for_every_pack(place: Path) -> None:
     lie = Pack(replace(pack.backbone, fingerprint="00" * 32), pack.tasks, pack.path)
     with pytest.raises(BackboneError, match="was made for"):
         bases.open(lie, lie.task("one"))
+
+
+def test_another_network_is_told_as_such_whatever_its_head_is_called(tmp_path: Path) -> None:
+    path = tmp_path / "zoo"
+    maskpack.pack({"shades": maskpack.attach("squeezenet1_1/none#0", 3)}, path)
+    pack = maskpack.read(path)
+    with pytest.raises(BackboneError, match=r"was made for squeezenet1_1/none#0 .*it had 50 tensors"):
+        open_base(pack, pack.task(), backbone="resnet18/none#0")
