@@ -52,11 +52,6 @@ def count_ones(data: Bytes) -> int:
     return int(head) + int(np.bitwise_count(data[whole:]).sum(dtype=np.int64))
 
 
-def count_equal(a: Bytes, b: Bytes, count: int) -> int:
-    """In how many of the first `count` bits two packed arrays agree."""
-    return count - count_ones(np.bitwise_xor(a, b))
-
-
 def as_bitarray(data: Bytes, count: int) -> bitarray:
     """A bitarray of `count` bits; a view of `data` when they fill its last byte, else a copy."""
     buffer: Any = data  # an array is a buffer; numpy 2.x's annotations do not say so

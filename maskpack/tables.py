@@ -12,7 +12,6 @@ from maskpack.errors import printable
 
 Row = dict[str, Any]
 Column = tuple[str, str | None]  # a key, and one of the keys of its cells where they are tables
-TABLES = ("table", "csv", "tsv", "md")
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "md")
 SHARES = ("of fine-tuned", "ones", "zeros", "similarity", "jaccard", "chance")
 MEGA = ("MB", "MiB")

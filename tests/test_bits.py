@@ -15,7 +15,6 @@ from maskpack.bits import (
     as_bitarray,
     byte_count,
     check_bits,
-    count_equal,
     count_ones,
     pack_bits,
     unpack_bits,
@@ -75,15 +74,6 @@ def test_bits_come_back_in_any_shape(array: Bools) -> None:
 @settings(deadline=None)
 def test_ones_are_counted(array: Bools) -> None:
     assert count_ones(pack_bits(array)) == sum(array.flatten().tolist())
-
-
-@given(st.data())
-@settings(deadline=None)
-def test_equal_bits_are_counted(data: st.DataObject) -> None:
-    a = data.draw(BOOLS)
-    b = data.draw(arrays(np.bool_, a.shape))
-    same = sum(x == y for x, y in zip(a.flatten().tolist(), b.flatten().tolist(), strict=True))
-    assert count_equal(pack_bits(a), pack_bits(b), a.size) == same
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 63, 64, 65, 1000])

