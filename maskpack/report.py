@@ -20,6 +20,7 @@ from maskpack.packed import BITS, MASK, Pack, PackedTask, Stream, Table
 Row = dict[str, Any]
 PARTS = ("masks", "coefficients", "norms", "head", "weights")
 MEASURES = ("similarity", "jaccard", "chance")
+Z95 = 1.959963984540054  # of a normal distribution, 95 % lies within so many standard deviations
 HELD = 16  # masks in memory at once while all pairs are compared
 
 
@@ -70,7 +71,8 @@ def shown_bytes(task: PackedTask, header: int) -> dict[str, int]:
 def fine_tuned_bytes(pack: Pack, task: PackedTask) -> int:
     """What a fine-tuned copy of the network costs: every weight and the head, in float32."""
     head = task.streams.get("head")
-    return pack.backbone.size_bytes + (4 * head.data.size if head else 0)
+    values = sum(math.prod(shape) for _, shape in head.table) if head else 0
+    return pack.backbone.size_bytes + 4 * values
 
 
 def size_rows(pack: Pack, contents: Mapping[str, Content] | None = None) -> list[Row]:
@@ -110,6 +112,16 @@ def recorded_scores(task: PackedTask) -> Row:
     }
     known = isinstance(metric, str) and metric.isprintable()
     return {key: v for key, v in found.items() if known and type(v) in (int, float)}
+
+
+def wilson(correct: float, count: int) -> tuple[float | None, float | None]:
+    """95 % interval of a share from `correct` of `count` samples (Wilson 1927); None of none."""
+    if not count:
+        return None, None
+    p, n, z = correct / count, count, Z95
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 # ---- ones, zeros, coefficients

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +11,16 @@ import torch
 from maskpack import backbones
 from maskpack.errors import DataError, OptionError, PackFormatError, one_line
 from maskpack.evaluate import evaluate
-from maskpack.packed import Pack, PackedTask
-from maskpack.packing import OWN, unpack_task
+from maskpack.packed import OWN, Pack, PackedTask
+from maskpack.packing import unpack_task
 from maskpack.preprocess import Augment, Preprocess
-from maskpack.report import fine_tuned_bytes, header_shares, shown_bytes
+from maskpack.report import fine_tuned_bytes, header_shares, shown_bytes, wilson
 from maskpack.resolve import check_base, open_base
 from maskpack.tasks import open_task
 from maskpack.tasks.base import Classification
 
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
-
-Z95 = 1.959963984540054  # of a normal distribution, 95 % lies within so many standard deviations
 
 
 @dataclass
@@ -148,16 +145,6 @@ def score_task(
         "of fine-tuned": total / whole,
         **parts,
     }
-
-
-def wilson(correct: float, count: int) -> tuple[float | None, float | None]:
-    """95 % interval of a share from `correct` of `count` samples (Wilson 1927); None of none."""
-    if not count:
-        return None, None
-    p, n, z = correct / count, count, Z95
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def masked_weights(task: PackedTask, base: Backbone) -> int:

@@ -16,8 +16,9 @@ from maskpack.errors import BackboneError
 from maskpack.packed import Pack
 from maskpack.packfile import read
 from maskpack.packing import pack_task
+from maskpack.report import wilson
 from maskpack.resolve import open_base
-from maskpack.score import Bases, masked_weights, score_task, wilson
+from maskpack.score import Bases, masked_weights, score_task
 
 # ---- the interval
 
