@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from maskpack.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from maskpack.accounting import account
     from maskpack.api import attach, fit, load, pack, read, switch
     from maskpack.backbones import from_module
     from maskpack.errors import MaskpackError
@@ -23,6 +24,7 @@ _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "MaskpackError": "errors",
     "Pack": "packed",
     "PackedTask": "packed",
+    "account": "accounting",
     "attach": "api",
     "describe": "report",
     "fit": "api",
@@ -38,6 +40,7 @@ __all__ = [
     "MaskpackError",
     "Pack",
     "PackedTask",
+    "account",
     "attach",
     "describe",
     "fit",

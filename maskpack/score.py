@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from maskpack import backbones
+from maskpack.accounting import ALL, find_scope, separate_bytes, shown_parts
 from maskpack.errors import DataError, OptionError, PackFormatError, one_line
 from maskpack.evaluate import evaluate
 from maskpack.packed import OWN, Pack, PackedTask
 from maskpack.packing import unpack_task
 from maskpack.preprocess import Augment, Preprocess
-from maskpack.report import fine_tuned_bytes, header_shares, shown_bytes, wilson
+from maskpack.report import wilson
 from maskpack.resolve import check_base, open_base
 from maskpack.tasks import open_task
 from maskpack.tasks.base import Classification
@@ -75,20 +76,24 @@ def score_task(
     workers: int = 0,
     device: torch.device | str = "cpu",
     bases: Bases | None = None,
+    scope: str = ALL,
 ) -> dict[str, Any]:
     """A row: task, method, metric and its value, bytes by part, bits a masked weight, ratio.
 
     `low` and `high` are the 95 % interval of a metric that is a share of the samples, else None.
     `bytes` has this task's share of the file's header; `ratio` is how often that fits a
-    fine-tuned copy in float32. `bases` keeps backbones open from one call to the next, and then
-    says instead of `backbone`, `weights` and `trust_code` how they are opened.
+    fine-tuned copy in float32. With another `scope` bytes are counted as that paper does
+    (`maskpack.accounting`), and a part that it leaves out is None. `bases` keeps backbones open
+    from one call to the next, and then says instead of `backbone`, `weights` and `trust_code` how
+    they are opened.
 
     Raises:
-        UnknownName: no such task.
+        UnknownName: no such task or scope.
         BackboneError: the backbone cannot be had or is another one.
         DataError: the pictures are missing, or have other classes than the task was learnt on.
     """
     packed = pack.task(name)
+    find_scope(scope)
     base = (bases or Bases(backbone, weights, trust_code)).open(pack, packed)
     try:
         about = dict(packed.info["task"])
@@ -121,12 +126,13 @@ def score_task(
         workers=workers,
         device=device,
     )
-    parts = shown_bytes(packed, header_shares(pack)[name])
-    total, whole = sum(parts.values()), fine_tuned_bytes(pack, packed)
+    parts = shown_parts(pack, name, scope)
+    total = sum(size for size in parts.values() if size is not None)
+    whole = separate_bytes(pack, packed, scope)
     share = isinstance(task, Classification)
     low, high = wilson(score.correct, score.count) if share else (None, None)
     weights_masked = masked_weights(packed, base)
-    mask_bits = 8 * (parts["masks"] + parts["coefficients"])
+    mask_bits = 8 * ((parts["masks"] or 0) + (parts["coefficients"] or 0))
     return {
         "task": name,
         "method": packed.method,
@@ -141,8 +147,8 @@ def score_task(
         "MB": total / 1e6,
         "MiB": total / 2**20,
         "bits per weight": mask_bits / weights_masked if weights_masked else None,
-        "ratio": whole / total,
-        "of fine-tuned": total / whole,
+        "ratio": whole / total if total else None,
+        "of fine-tuned": total / max(whole, 1),
         **parts,
     }
 

@@ -47,6 +47,13 @@ def eval_command(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Import the code a pack names (module:function).")
     ] = False,
+    scope: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Bytes as a paper counts them (piggyback, ksm, bat), or all of the file's.",
+        ),
+    ] = "all",
     batch_size: Annotated[int, typer.Option("--batch-size", "-b")] = 64,
     workers: Workers = None,
     device: Device = "auto",
@@ -60,10 +67,12 @@ def eval_command(
     Example: maskpack eval zoo.safetensors
     """
     format = one_format(format, json=json, csv=csv, md=md)
+    from maskpack.accounting import find_scope
     from maskpack.learn import pick_device
     from maskpack.resolve import open_pack
     from maskpack.score import Bases, score_task
 
+    find_scope(scope)
     packs = [open_pack(source) for source in paths(sources)]
     _check_data(data or [], {name for pack in packs for name in pack.tasks})
     _check_tasks(task or [], packs)
@@ -83,6 +92,7 @@ def eval_command(
                     workers=default_workers() if workers is None else workers,
                     device=pick_device(device),
                     bases=bases,
+                    scope=scope,
                 )
             )
     print_as(format, rows, [("size against accuracy", rows)])

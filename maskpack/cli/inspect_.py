@@ -21,6 +21,14 @@ def inspect(
         bool, typer.Option(help="Zeros, entropy and coefficients of every layer.")
     ] = True,
     similarity: Annotated[bool, typer.Option(help="How alike the tasks' masks are.")] = True,
+    scope: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only the size of backbone and tasks together, as a paper counts it: piggyback, "
+            "ksm or bat; all is every byte on disk.",
+        ),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare all streams with their hashes first.")
     ] = False,
@@ -32,9 +40,12 @@ def inspect(
     Example: maskpack inspect zoo.safetensors --json
     """
     format = one_format(format, json=json)
+    from maskpack.accounting import account, find_scope
     from maskpack.packfile import read
     from maskpack.report import by_task, describe
 
+    if scope is not None:
+        find_scope(scope)
     found, hashes = [], 0
     for source in paths(sources):
         if Path(source).is_dir():
@@ -44,14 +55,28 @@ def inspect(
             for task in pack.tasks.values():
                 task.verify()
                 hashes += len(task.streams)
-        found.append(describe(pack, layers=layers, similarity=similarity))
+        if scope is not None:
+            found.append(account(pack, scope))
+        else:
+            found.append(describe(pack, layers=layers, similarity=similarity))
     if verify and not verbosity["quiet"]:
         stderr().print(f"all {hashes} hashes match", highlight=False)
     if format == "jsonl":
-        print_as(format, [row for about in found for row in by_task(about)], [])
+        lines = found if scope else [row for about in found for row in by_task(about)]
+        print_as(format, lines, [])
     else:
-        tables = [table for about in found for table in _inspected(about)]
+        titled = _accounted if scope else _inspected
+        tables = [table for about in found for table in titled(about)]
         print_as(format, found[0] if len(found) == 1 else found, tables)
+
+
+def _accounted(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Title and rows of what `accounting.account` found."""
+    from maskpack.accounting import account_rows
+
+    way = f"in {about['paper']}" if about["paper"] else "on disk"
+    title = f"{about['file']}: {about['headline']} for {about['tasks']} tasks, counted as {way}"
+    yield title, account_rows(about)
 
 
 def _inspected(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
