@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskpack import backbones, codec, methods, packfile
 from maskpack.errors import BackboneError, MaskpackError, PackFormatError
-from maskpack.packed import BITS, BackboneInfo, Pack, PackedTask
+from maskpack.packed import BITS, OWN, BackboneInfo, Pack, PackedTask
 from maskpack.packing import check_fits, mask_streams, own_streams, unpack_task
 from maskpack.runs import Run, State
 
@@ -100,8 +100,23 @@ def check_base(pack: Pack, task: PackedTask, base: Backbone, *, trust_code: bool
     """Raise BackboneError unless a task can be rebuilt on this backbone, with methods trusted."""
     if not trust_code and not _is_run(pack):  # a run's method was checked when it was opened
         refuse_code(pack.path, ":" in task.method, task.method)
-    if "weights" not in task.streams:  # or the task brings every weight itself
+    if not _brings_every_weight(task, base):
         check_fits(pack.backbone, base, pack.path)
+
+
+def _brings_every_weight(task: PackedTask, base: Backbone) -> bool:
+    """Whether a task has no mask and keeps every tensor of the network itself.
+
+    A task may keep just a few in `weights`: those that a fine-tuned network changed and no mask
+    can say.
+    """
+    if "weights" not in task.streams or not task.streams.keys() <= set(OWN):
+        return False
+    brought = {name for stream in task.streams.values() for name, _ in stream.table}
+    state = {name: t for name, t in base.state().items() if t.is_floating_point()}
+    # a tensor with several names is kept under one
+    places = {state[name].data_ptr() for name in brought if name in state}
+    return all(tensor.data_ptr() in places for tensor in state.values())
 
 
 def refuse_code(where: object, is_code: bool, name: str) -> None:

@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskpack.cli.app import Json, command, paths, stderr, verbosity
+from maskpack.cli.checkpoint import (
+    Backbone,
+    CropMode,
+    Data,
+    Distill,
+    Fit,
+    FromCheckpoint,
+    ImgSize,
+    OnDevice,
+    Per,
+    Tasks,
+    Weights,
+    checkpoints,
+)
 from maskpack.errors import MaskpackError
 
 if TYPE_CHECKING:
@@ -17,13 +31,14 @@ if TYPE_CHECKING:
 @command("pack")
 def pack_command(
     sources: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="[NAME=]PATH[#TASK]...",
             help="Runs and packs; #TASK takes one task of several, NAME= renames it; - reads from "
             "stdin.",
         ),
-    ],
+    ] = None,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     append: Annotated[
         bool, typer.Option("--append", help="Add to the file's tasks; replaces those named again.")
@@ -47,6 +62,17 @@ def pack_command(
         bool, typer.Option("--trust-code", help="Import the code a pack names, to score it.")
     ] = False,
     drop: Annotated[list[str] | None, typer.Option(help="Leave this task out; repeatable.")] = None,
+    from_checkpoint: FromCheckpoint = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    fit: Fit = "bitdelta",
+    per: Per = "layer",
+    task: Tasks = None,
+    data: Data = None,
+    img_size: ImgSize = None,
+    train_crop_mode: CropMode = None,
+    distill: Distill = 0,
+    device: OnDevice = "auto",
     json: Json = False,
 ) -> None:
     """Put the tasks of many runs into one file, at one bit a mask bit; prints the file's name.
@@ -66,7 +92,8 @@ def pack_command(
 
     roles = {"head": head_dtype, "norms": norm_dtype, "weights": weight_dtype}
     half = [role for role, dtype in roles.items() if dtype == "fp16"]
-    packs = [open_source(source) for source in paths(sources)]
+    packs = [open_source(source) for source in paths(sources or [])]
+    packs += checkpoints(locals())
     merged = merge(_in_half(packs, half, trust_code) if half else packs)
     for name in drop or []:
         merged.task(name)  # says which there are

@@ -22,7 +22,9 @@ METHODS = {  # name -> module:class, imported when used: tables and help need no
     "classifier-only": "maskpack.methods.baselines:ClassifierOnly",
     "fine-tune": "maskpack.methods.baselines:FineTune",
     "scratch": "maskpack.methods.baselines:Scratch",
+    "tall": "maskpack.methods.tall:Tall",
 }
+FITTED = ("tall",)  # made of fine-tuned networks by `pack --from-checkpoint`, never trained
 
 
 def method_class(name: str) -> type[Method]:
