@@ -1,4 +1,4 @@
-"""A reader of packs in numpy and json alone, written from docs/format.md; raw bits, not coded ones.
+"""A reader in numpy, json and zlib alone, from docs/format.md, of what `pack` writes unasked.
 
     python examples/read_pack.py zoo.safetensors        # well under a second
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import zlib
 
 import numpy as np
 
@@ -23,13 +24,13 @@ NUMPY = {"bits": "u1", "u8": "u1", "f16": "<f2", "f32": "<f4"}
 
 def read_pack(path: str) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """Arrays by task, stream and row name; bool for bits."""
-    with open(path, "rb") as file:  # noqa: PTH123 -- nothing but the two imports
+    with open(path, "rb") as file:  # noqa: PTH123 -- nothing but these imports
         data = file.read()
     start = 8 + int.from_bytes(data[:8], "little")
     entries = json.loads(data[8:start])
-    header = json.loads(entries["__metadata__"]["maskpack"])
-    assert header["format"] == 1, "made by a newer maskpack"
-    assert "coded" not in header["features"], "coded bits: write them raw, pack --codec bits"
+    assert json.loads(entries["__metadata__"]["maskpack"])["format"] == 1, "by a newer maskpack"
+    header = json.loads(zlib.decompress(tensor(data, start, entries["/header"])))
+    assert set(header["features"]) <= {"zeros_of"}, "coded or quantized: made smaller than unasked"
     pack = {}
     for task, about in header["tasks"].items():
         streams = pack[task] = {}
@@ -37,11 +38,17 @@ def read_pack(path: str) -> dict[str, dict[str, dict[str, np.ndarray]]]:
         kept = about["streams"]
         kept = header["shared"][kept["="]] if kept.keys() == {"="} else kept
         for name, stream in sorted(kept.items(), key=lambda item: "zeros_of" in item[1]):
-            begin, end = entries[f"{task}/{name}"]["data_offsets"]
-            values = np.frombuffer(data[start + begin : start + end], NUMPY[stream["dtype"]])
+            entry = entries[stream.get("tensor", f"{task}/{name}")]
+            values = np.frombuffer(tensor(data, start, entry), NUMPY[stream["dtype"]])
             where = streams.get(stream.get("zeros_of"))
             streams[name] = read_rows(values, header["tables"][stream["table"]], stream, where)
     return pack
+
+
+def tensor(data: bytes, start: int, entry: dict) -> bytes:
+    """A tensor's bytes."""
+    begin, end = entry["data_offsets"]
+    return data[start + begin : start + end]
 
 
 def read_rows(values: np.ndarray, table: list, stream: dict, where: dict | None) -> dict:

@@ -68,7 +68,7 @@ def encode(data: Bytes, counts: Sequence[int]) -> Bytes:
     for layer in layers:
         head.append(layer.code + ONES_ARE_RARE * layer.flip)
         if layer.code != RAW:
-            head += _varint(layer.rare)
+            head += varint(layer.rare)
     chosen: dict[int, list[int]] = {RAW: [], RANS: [], RICE: []}
     for place, layer in enumerate(layers):
         chosen[layer.code].append(place)
@@ -89,7 +89,7 @@ def decode(coded: Bytes, counts: Sequence[int]) -> Bytes:
     """
     if sum(counts) > LARGEST:
         raise ValueError(f"{sum(counts)} mask bits, expected at most {LARGEST}")
-    reader = _Reader(coded)
+    reader = Reader(coded)
     layers = []
     for count in counts:
         code = reader.byte()
@@ -234,7 +234,7 @@ def _write_rans(parts: list[Bytes], layers: list[_Layer]) -> Bytes:
     )
 
 
-def _read_rans(reader: _Reader, layers: list[_Layer]) -> list[Bytes]:
+def _read_rans(reader: Reader, layers: list[_Layer]) -> list[Bytes]:
     if not layers:
         return []
     power = reader.byte()
@@ -313,14 +313,14 @@ def _write_rice(parts: list[Bytes], layers: list[_Layer]) -> Bytes:
     line = np.concatenate(unary)
     return np.concatenate(
         [
-            np.frombuffer(_varint(line.size), np.uint8),
+            np.frombuffer(varint(line.size), np.uint8),
             np.packbits(line, bitorder="little"),
             np.packbits(np.concatenate(rests), bitorder="little"),
         ]
     )
 
 
-def _read_rice(reader: _Reader, layers: list[_Layer]) -> list[Bytes]:
+def _read_rice(reader: Reader, layers: list[_Layer]) -> list[Bytes]:
     if not layers:
         return []
     size = reader.varint()
@@ -384,7 +384,7 @@ def _with_zero_padding(part: Bytes, count: int) -> Bytes:
     return part
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """Seven bits a byte, lowest first, the high bit on all but the last (LEB128)."""
     out = bytearray()
     while value > 127:
@@ -394,7 +394,7 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-class _Reader:
+class Reader:
     """Takes bytes from the front; ValueError where there are not enough."""
 
     def __init__(self, data: Bytes) -> None:

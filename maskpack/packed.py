@@ -6,6 +6,7 @@ Every kind of value a task keeps (mask bits, coefficients, norms, head, whole we
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
@@ -17,18 +18,20 @@ import numpy as np
 import numpy.typing as npt
 from bitarray import bitarray
 
-from maskpack import bits, codec
+from maskpack import bits, codec, quantize
 from maskpack.errors import OptionError, PackFormatError, UnknownName, one_line
 
 BITS = "bits"
+OWN = ("head", "norms", "weights")  # streams that are whole tensors of the network's state
 MASK = "mask"  # a stream of this name is the mask itself, and always bits
 DTYPES = {BITS: "U8", "u8": "U8", "f16": "F16", "f32": "F32"}
+DTYPES |= dict.fromkeys(quantize.RANGES, "U8")
 NUMPY: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "F16": np.dtype("<f2"),
     "F32": np.dtype("<f4"),
 }
-UNITS = {BITS: "bytes", "u8": "values", "f16": "values", "f32": "values"}
+UNITS = {BITS: "bytes"}  # what a stream counts, where it is not values
 LARGEST = 1 << 48  # elements of one tensor: more is a lie, whatever the file says
 Array = npt.NDArray[Any]
 Table = tuple[tuple[str, tuple[int, ...]], ...]
@@ -38,9 +41,11 @@ Table = tuple[tuple[str, tuple[int, ...]], ...]
 class Stream:
     """The values of one kind for all rows of a table.
 
-    `dtype` is "bits", "u8", "f16" or "f32". With `zeros_of`, a row keeps values only where that
+    `dtype` is "bits", "u8", "f16", "f32" or one of `maskpack.quantize`, which then made `data`,
+    with a `rank` of two thin factors or with 0. With `zeros_of`, a row keeps values only where that
     stream's bit is 0, in C order; its shape is still the full one, and the rest reads as 0.
-    With `coded`, `data` is what `maskpack.codec` makes of the bits.
+    With `coded`, `data` is what `maskpack.codec` makes of the bits. With `delta`, values are to be
+    added to the backbone's tensors of the same names.
     """
 
     table: Table
@@ -48,7 +53,25 @@ class Stream:
     data: Array
     zeros_of: str | None = None
     coded: bool = False
+    rank: int = 0
+    delta: bool = False
     sha256: str = field(default="", compare=False)  # of the bytes, as the file says; see verify
+    users: int = field(default=1, compare=False)  # streams of the file that these bytes are for
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes in the file, those for several streams divided by them (rounded down)."""
+        return self.data.nbytes // self.users
+
+    @property
+    def quantized(self) -> bool:
+        """Whether `data` is what `maskpack.quantize` makes of float32 values."""
+        return self.dtype in quantize.RANGES
+
+    @property
+    def values_dtype(self) -> np.dtype[Any]:
+        """Of the values, once decoded (of packed bytes for bits)."""
+        return NUMPY["F32" if self.quantized else DTYPES[self.dtype]]
 
 
 @dataclass(frozen=True)
@@ -77,21 +100,31 @@ class PackedTask:
         yield from self._split(stream)
 
     def values(self, stream: str) -> Array:
-        """All rows' stored values, one after another; coded bits are decoded, once.
+        """All rows' stored values, one after another; coded and quantised ones are decoded, once.
 
         Raises:
             PackFormatError: they cannot be decoded.
         """
         kept = self.streams[stream]
-        if not kept.coded:
+        if not (kept.coded or kept.quantized):
             return kept.data
         if stream not in self._decoded:
-            counts = [math.prod(shape) for _, shape in kept.table]
             try:
-                self._decoded[stream] = codec.decode(kept.data, counts)
+                self._decoded[stream] = self._decode(stream)
             except ValueError as error:
                 self._fail(stream, str(error))
         return self._decoded[stream]
+
+    def _decode(self, stream: str) -> Array:
+        kept = self.streams[stream]
+        if kept.coded:
+            return codec.decode(kept.data, [math.prod(shape) for _, shape in kept.table])
+        # where only some of a row's values are kept they are a row of their own
+        shapes = [(n,) for n in self._counts(stream)] if kept.zeros_of else None
+        arrays = quantize.decode(
+            kept.data, shapes or [shape for _, shape in kept.table], kept.dtype, kept.rank
+        )
+        return np.concatenate([np.zeros(0, np.float32), *(a.reshape(-1) for a in arrays)])
 
     def verify(self) -> None:
         """Compare every stream's bytes with the hash that the file keeps of them.
@@ -116,7 +149,7 @@ class PackedTask:
             if kept.dtype == BITS:
                 out[name] = bits.unpack_bits(values, shape)
             elif kept.zeros_of:
-                out[name] = np.zeros(shape, NUMPY[DTYPES[kept.dtype]])
+                out[name] = np.zeros(shape, kept.values_dtype)
                 out[name][~masks[name]] = values
             else:
                 out[name] = values.reshape(shape)
@@ -170,7 +203,7 @@ class PackedTask:
         kept, stored = self.streams[stream], self.values(stream)
         need = sum(self._counts(stream))
         if stored.size != need:
-            found = f"{stored.size} {UNITS[kept.dtype]}, its table needs {need}"
+            found = f"{stored.size} {UNITS.get(kept.dtype, 'values')}, its table needs {need}"
             self._fail(stream, found)
         if kept.dtype == BITS:
             for name, shape, values in self._split(stream):
@@ -197,7 +230,8 @@ class BackboneInfo:
     head: str
     preprocess: Mapping[str, Any]
     source: str = ""  # where its weights came from, for people
-    hashes: tuple[str, ...] = ()  # sha256 of each of its tensors, sorted by their names
+    head_bytes: int = 0  # of its own last layer, as a float32 checkpoint
+    hashes: tuple[str, ...] = ()  # first 8 hex digits of each tensor's sha256, sorted by name
 
 
 @dataclass(frozen=True)
@@ -241,6 +275,27 @@ def encode(
     kind = NUMPY[DTYPES[dtype]]
     data = np.concatenate(parts).astype(kind, copy=False) if parts else np.zeros(0, kind)
     return Stream(table, dtype, data, of if masks is not None else None)
+
+
+def quantized(task: PackedTask, stream: str, dtype: str, rank: int = 0) -> Stream:
+    """A task's stream of floats with few bits a value, or as float16 or float32 again.
+
+    Raises:
+        ValueError: a value is too large for float16.
+    """
+    kept = task.streams[stream]
+    rows = [(shape, values) for _, shape, values in task.rows(stream)]
+    if dtype in quantize.RANGES:
+        parts = [v if kept.zeros_of else v.reshape(shape) for shape, v in rows]
+        data: Array = quantize.encode(parts, dtype, rank)
+    else:
+        with np.errstate(over="ignore"):
+            data = task.values(stream).astype(NUMPY[DTYPES[dtype]])
+        if not np.isfinite(data).all():
+            raise ValueError("a value is beyond float16")
+    return dataclasses.replace(
+        kept, dtype=dtype, data=data, rank=rank if dtype in quantize.RANGES else 0, sha256=""
+    )
 
 
 def stream_hash(data: Array) -> str:

@@ -1,15 +1,17 @@
 """A pack on disk: one safetensors file, written, and read with every claim of its header checked.
 
-Tables are stored once and shared, so a hundred tasks keep a small header. `docs/format.md` is the
-contract.
+Tables and streams that are equal are stored once and the header is deflated, so a hundred tasks
+keep a small one. `docs/format.md` is the contract.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from maskpack import quantize
 from maskpack.errors import MaskpackError, PackFormatError, one_line
 from maskpack.files import replacing
 from maskpack.packed import (
@@ -25,6 +28,7 @@ from maskpack.packed import (
     LARGEST,
     MASK,
     NUMPY,
+    OWN,
     UNITS,
     Array,
     BackboneInfo,
@@ -36,10 +40,13 @@ from maskpack.packed import (
 )
 
 FORMAT = 1
-FEATURES = frozenset(("coded", "zeros_of"))  # what a header may ask of its reader
-# tensors of sha256 digests, 32 bytes each; no task's name begins with a slash
-BACKBONE_HASHES = "/backbone"  # of the backbone's tensors, sorted by name
-STREAM_HASHES = "/streams"  # of every task's every stream, sorted by task, then stream
+# what a header may ask of its reader
+FEATURES = frozenset(("coded", "delta", "quantized", "zeros_of"))
+# no task's name begins with a slash
+HEADER = "/header"  # the header's JSON, deflated
+BACKBONE_HASHES = "/backbone"  # 4 bytes of the sha256 of each of its tensors, sorted by name
+STREAM_HASHES = "/streams"  # sha256 of every task's every stream, sorted by task, then stream
+LARGEST_HEADER = 1 << 26  # bytes of JSON: deflated zeros claim a thousand times their size
 KEY = "maskpack"  # the one metadata key: safetensors writes several in random order
 
 
@@ -58,6 +65,7 @@ def write(path: Path | str, pack: Pack) -> None:
     tensors: dict[str, Array] = {}
     features: set[str] = set()
     hashes: list[str] = []
+    stored: dict[tuple[str, str], str] = {}  # what is equal is written once
     for name, task in sorted(pack.tasks.items()):  # sorted: the order of a mapping is no content
         check_task_name(name)
         streams: dict[str, Any] = {}
@@ -65,14 +73,17 @@ def write(path: Path | str, pack: Pack) -> None:
             if stream.table not in tables:
                 tables.append(stream.table)
             streams[key] = {"table": tables.index(stream.table), "dtype": stream.dtype}
-            if stream.coded:
-                streams[key]["coded"] = True
-                features.add("coded")
-            if stream.zeros_of:
-                streams[key]["zeros_of"] = stream.zeros_of
-                features.add("zeros_of")
+            for what in ("coded", "zeros_of", "rank", "delta"):
+                if value := getattr(stream, what):
+                    streams[key][what] = value
+            features |= {what for what in FEATURES if getattr(stream, what)}
+            digest = stream_hash(stream.data)
+            hashes.append(digest)
+            if (kept := stored.get((digest, stream.data.dtype.str))) is not None:
+                streams[key]["tensor"] = kept
+                continue
+            stored[digest, stream.data.dtype.str] = f"{name}/{key}"
             tensors[f"{name}/{key}"] = np.ascontiguousarray(stream.data)
-            hashes.append(stream_hash(stream.data))
         tasks[name] = {
             "method": task.method,
             "options": dict(task.options),
@@ -81,11 +92,8 @@ def write(path: Path | str, pack: Pack) -> None:
             "streams": streams,
         }
     backbone = dict(vars(pack.backbone))
-    for name, digests in (
-        (BACKBONE_HASHES, backbone.pop("hashes")),
-        (STREAM_HASHES, hashes),
-    ):
-        tensors[name] = np.frombuffer(bytes.fromhex("".join(digests)), np.uint8)
+    tensors[BACKBONE_HASHES] = _digests(backbone.pop("hashes"))
+    tensors[STREAM_HASHES] = _digests(hashes)
     try:
         shared = _share(tasks)
         header = {
@@ -96,14 +104,19 @@ def write(path: Path | str, pack: Pack) -> None:
             "shared": shared,
             "tasks": tasks,
         }
-        text = canonical_json(header)
+        text = canonical_json(header).encode()
     except (ValueError, TypeError) as error:  # NaN, or what is no JSON
         raise MaskpackError(f"{path}: cannot be written: a task's info: {error}") from error
+    tensors[HEADER] = np.frombuffer(zlib.compress(text, 9), np.uint8)
     with replacing(path) as written:
         try:
-            save_file(tensors, written, metadata={KEY: text})
+            save_file(tensors, written, metadata={KEY: canonical_json({"format": FORMAT})})
         except SafetensorError as error:
             raise MaskpackError(f"{path}: cannot be written: {error}") from error
+
+
+def _digests(texts: Sequence[str]) -> Array:
+    return np.frombuffer(bytes.fromhex("".join(texts)), np.uint8)
 
 
 def _share(tasks: dict[str, Any]) -> list[Any]:
@@ -174,15 +187,13 @@ def read(path: Path | str) -> Pack:
             "packs are made by `maskpack pack`"
         )
     entries.pop("__metadata__", None)
-    reader = _Reader(path, _parse(path, metadata[KEY]))
-    whole = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
-    pack = reader.pack(whole, 8 + length, entries)
+    reader = _Reader(path, np.memmap(path, np.uint8, "r"), 8 + length, entries)
+    pack = reader.pack(_parse(path, metadata[KEY]))
     streams = (stream for task in pack.tasks.values() for stream in task.streams.values())
-    payload = sum(stream.data.nbytes for stream in streams)
-    return Pack(pack.backbone, pack.tasks, path, size - payload)
+    return Pack(pack.backbone, pack.tasks, path, size - sum(s.own_bytes for s in streams))
 
 
-def _parse(path: Path, text: str) -> Any:
+def _parse(path: Path, text: str | bytes) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
 
@@ -202,26 +213,28 @@ def _parse(path: Path, text: str) -> Any:
 class _Reader:
     """Checks a header against the bytes it describes, and says where they disagree."""
 
-    def __init__(self, path: Path, header: Any) -> None:
+    def __init__(self, path: Path, whole: Array, start: int, entries: dict[str, Any]) -> None:
         self.path = path
-        self.header = self._typed(header, dict, "header")
+        self.whole, self.start, self.entries = whole, start, entries
+        self.unclaimed = dict(entries)
 
-    def pack(self, whole: Array, start: int, entries: dict[str, Any]) -> Pack:
-        version = self._get(self.header, "format", int, "header")
+    def pack(self, metadata: Any) -> Pack:
+        version = self._get(self._typed(metadata, dict, "metadata"), "format", int, "metadata")
         if version != FORMAT:
             hint = "update maskpack" if version > FORMAT else "the file is damaged"
             self._fail(f"format {version}, this maskpack reads {FORMAT}; {hint}")
+        self.header = self._typed(_parse(self.path, self._inflated()), dict, "header")
         features = self._get(self.header, "features", list, "header")
         names = [self._typed(feature, str, "features") for feature in features]
         unknown = [name for name in names if name not in FEATURES]
         if unknown:
             self._fail(f"needs {', '.join(unknown)}, which this maskpack cannot read; update it")
-        self.unclaimed = dict(entries)
-        self.whole, self.start = whole, start
         about = self._get(self.header, "backbone", dict, "header")
         size_bytes = self._get(about, "size_bytes", int, "backbone")
-        if not 0 <= size_bytes <= LARGEST:
-            self._fail(f"backbone: size_bytes is {size_bytes}, expected 0 to {LARGEST}")
+        head_bytes = self._get(about, "head_bytes", int, "backbone")
+        for key, count in (("size_bytes", size_bytes), ("head_bytes", head_bytes)):
+            if not 0 <= count <= LARGEST:
+                self._fail(f"backbone: {key} is {count}, expected 0 to {LARGEST}")
         backbone = BackboneInfo(
             self._get(about, "name", str, "backbone"),
             self._get(about, "fingerprint", str, "backbone"),
@@ -229,14 +242,22 @@ class _Reader:
             self._get(about, "head", str, "backbone"),
             self._get(about, "preprocess", dict, "backbone"),
             self._get(about, "source", str, "backbone"),
-            tuple(self._digests(BACKBONE_HASHES)),
+            head_bytes,
+            tuple(self._digests(BACKBONE_HASHES, 4)),
         )
         self.shared = self._get(self.header, "shared", list, "header")
         tables = self._get(self.header, "tables", list, "header")
         self.tables = [self._table(table, i) for i, table in enumerate(tables)]
         tasks = self._get(self.header, "tasks", dict, "header")
-        self.stream_hashes = iter(self._digests(STREAM_HASHES))
+        self.stream_hashes = iter(self._digests(STREAM_HASHES, 32))
+        self.users: Counter[str] = Counter()  # of each tensor
+        self.tensors: dict[tuple[str, str], str] = {}  # by task and stream
         packed = {name: self._task(name, tasks[name]) for name in sorted(tasks)}
+        for (name, key), tensor in self.tensors.items():
+            streams = dict(packed[name].streams)
+            if (users := self.users[tensor]) > 1:
+                streams[key] = dataclasses.replace(streams[key], users=users)
+                packed[name] = dataclasses.replace(packed[name], streams=streams)
         if self.unclaimed:
             self._fail(f"tensor {next(iter(self.unclaimed))!r} belongs to no task")
         if next(self.stream_hashes, None) is not None:
@@ -276,16 +297,33 @@ class _Reader:
                 out[key] = self._typed(self.shared[number], dict, f"shared object {number}")
         return out
 
-    def _digests(self, name: str) -> list[str]:
-        """The sha256 digests of a tensor, in hex."""
+    def _inflated(self) -> bytes:
+        """The header's text."""
+        inflater = zlib.decompressobj()
+        try:
+            text = inflater.decompress(self._bytes(HEADER).tobytes(), LARGEST_HEADER)
+        except zlib.error as error:
+            self._fail(f"{HEADER}: {error}; the file is damaged")
+        if not inflater.eof or inflater.unused_data:
+            self._fail(f"{HEADER}: longer than {LARGEST_HEADER} bytes, or cut; the file is damaged")
+        return text
+
+    def _digests(self, name: str, size: int) -> list[str]:
+        """The digests of a tensor, `size` bytes each, in hex."""
+        data = self._bytes(name)
+        if data.size % size:
+            self._fail(f"{name}: {data.size} bytes, expected {size} a hash")
+        digests, step = data.tobytes().hex(), 2 * size
+        return [digests[i : i + step] for i in range(0, len(digests), step)]
+
+    def _bytes(self, name: str) -> Array:
         entry = self.unclaimed.pop(name, None)
         if entry is None:
             self._fail(f"no tensor {name!r} in the file")
+        if entry["dtype"] != "U8":
+            self._fail(f"{name}: {entry['dtype']}, expected U8")
         begin, end = entry["data_offsets"]
-        if entry["dtype"] != "U8" or (end - begin) % 32:
-            self._fail(f"{name}: {end - begin} bytes of {entry['dtype']}, expected 32 a hash of U8")
-        digests = self.whole[self.start + begin : self.start + end].tobytes().hex()
-        return [digests[i : i + 64] for i in range(0, len(digests), 64)]
+        return self.whole[self.start + begin : self.start + end]
 
     def _stream(self, task: str, key: str, about: Any) -> Stream:
         where = f"{task}, {key}"
@@ -298,9 +336,13 @@ class _Reader:
             self._fail(f"{where}: unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
         if key == MASK and dtype != BITS:
             self._fail(f"{where}: is stored as {dtype}, expected {BITS}")
-        entry = self.unclaimed.pop(f"{task}/{key}", None)
+        tensor = self._typed(about.get("tensor", f"{task}/{key}"), str, f"{where}, tensor")
+        entry = self.entries.get(tensor) if not tensor.startswith("/") else None
         if entry is None:
-            self._fail(f"{where}: no tensor '{task}/{key}' in the file")
+            self._fail(f"{where}: no tensor {tensor!r} in the file")
+        self.unclaimed.pop(tensor, None)
+        self.users[tensor] += 1
+        self.tensors[task, key] = tensor
         if entry["dtype"] != DTYPES[dtype] or len(entry["shape"]) != 1:
             found = f"{entry['dtype']} of shape {entry['shape']}"
             self._fail(f"{where}: {found}, expected one dimension of {DTYPES[dtype]}")
@@ -314,10 +356,16 @@ class _Reader:
         coded = self._typed(about.get("coded", False), bool, f"{where}, coded")
         if coded and dtype != BITS:
             self._fail(f"{where}: only bits can be coded")
+        rank = self._typed(about.get("rank", 0), int, f"{where}, rank")
+        if rank and not (dtype in quantize.RANGES and 0 < rank <= LARGEST):
+            self._fail(f"{where}: {dtype} of rank {rank}; only quantized values have a rank")
+        delta = self._typed(about.get("delta", False), bool, f"{where}, delta")
+        if delta and (dtype == BITS or key not in OWN or key == "head"):
+            self._fail(f"{where}: cannot be a difference to the backbone's values")
         sha256 = next(self.stream_hashes, None)
         if sha256 is None:
             self._fail(f"{STREAM_HASHES}: fewer hashes than streams")
-        return Stream(self.tables[number], dtype, data, zeros_of, coded, sha256)
+        return Stream(self.tables[number], dtype, data, zeros_of, coded, rank, delta, sha256)
 
     def _check_stream(self, task: PackedTask, key: str) -> None:
         stream = task.streams[key]
@@ -329,11 +377,11 @@ class _Reader:
                     "which is no bit stream with the same table"
                 )
             return  # how many values that makes is known once the mask is read
-        if stream.coded:
+        if stream.coded or stream.quantized:
             return  # checked when it is decoded
         if stream.data.size != (need := sum(task._counts(key))):
             self._fail(
-                f"{task.name}, {key}: {stream.data.size} {UNITS[stream.dtype]}, "
+                f"{task.name}, {key}: {stream.data.size} {UNITS.get(stream.dtype, 'values')}, "
                 f"its table needs {need}; the file is damaged"
             )
 

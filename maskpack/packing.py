@@ -15,14 +15,14 @@ from maskpack import methods
 from maskpack.backbones.base import replace_head
 from maskpack.errors import BackboneError, OptionError, PackFormatError, UnknownName, one_line
 from maskpack.masking import MaskedNetwork, set_weights
-from maskpack.packed import BITS, NUMPY, Array, BackboneInfo, PackedTask, Stream, encode
+from maskpack.packed import BITS, NUMPY, OWN, Array, BackboneInfo, PackedTask, Stream, encode
 
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
     from maskpack.methods.base import Method
-
-# streams that are whole tensors of the network's state
-OWN = ("head", "norms", "weights")
+SHORT = (
+    8  # hex digits of a tensor's hash, to say which differ: the fingerprint is of the whole ones
+)
 
 
 def pack_task(network: MaskedNetwork, name: str, info: Mapping[str, Any]) -> PackedTask:
@@ -88,7 +88,8 @@ def info_of(backbone: Backbone) -> BackboneInfo:
         backbone.head,
         dataclasses.asdict(backbone.preprocess),
         backbone.source,
-        tuple(backbone.hashes[name] for name in sorted(backbone.hashes)),
+        backbone.head_bytes,
+        tuple(backbone.hashes[name][:SHORT] for name in sorted(backbone.hashes)),
     )
 
 
@@ -99,7 +100,7 @@ def check_fits(info: BackboneInfo, backbone: Backbone, where: object) -> None:
     names = sorted(backbone.hashes)
     if len(names) == len(info.hashes):
         pairs = zip(names, info.hashes, strict=True)
-        other = [name for name, kept in pairs if backbone.hashes[name] != kept]
+        other = [name for name, kept in pairs if backbone.hashes[name][:SHORT] != kept]
         differ = f"{len(other)} of {len(names)} tensors differ: {', '.join(other[:3])}"
         differ += ", ..." * (len(other) > 3)
     else:
@@ -129,24 +130,31 @@ def apply_task(network: nn.Module, task: PackedTask, backbone: Backbone) -> nn.M
     """
     own = {role: task.arrays(role) for role in OWN if role in task.streams}
     state = network.state_dict(keep_vars=True)
-    outputs = _check_own(task, own, state, backbone.head)
+    base = backbone.state()
+    outputs = _check_own(task, own, state, base, backbone.head)
     weights = {
-        name: torch.from_numpy(array.copy())
-        for arrays in own.values()
+        name: _whole(array, base[name] if task.streams[role].delta else None)
+        for role, arrays in own.items()
         for name, array in arrays.items()
     }
     weights |= _effective_weights(task, backbone, state)
     # the task's own come last: a weight that two modules share also stands under its other name
-    pristine = {name: t for name, t in backbone.state().items() if name not in weights}
+    pristine = {name: t for name, t in base.items() if name not in weights}
     replace_head(network, backbone.head, outputs, seed=0)
     set_weights(network, pristine | weights)
     return network.eval().requires_grad_(False)
+
+
+def _whole(array: Array, added_to: Tensor | None) -> Tensor:
+    value = torch.from_numpy(array.copy())
+    return value if added_to is None else added_to.float() + value.float()
 
 
 def _check_own(
     task: PackedTask,
     own: Mapping[str, Mapping[str, Array]],
     state: Mapping[str, Tensor],
+    pristine: Mapping[str, Tensor],
     head: str,
 ) -> int:
     """Check the task's own tensors against a network's; the number of its head's outputs."""
@@ -162,6 +170,8 @@ def _check_own(
             if name not in state or inside != (role == "head"):
                 _misfit(task, name, "is no such tensor of the backbone")
             shape = tuple(state[name].shape)
+            if task.streams[role].delta and name not in pristine:
+                _misfit(task, name, "is no such tensor of the backbone")
             expected = (outputs, *shape[1:]) if inside else shape
             if array.shape != expected:
                 _misfit(task, name, f"has shape {array.shape}, {expected} expected")
@@ -186,8 +196,11 @@ def _effective_weights(
     for key, field in method.stores.items():
         if key not in task.streams:
             continue
-        if task.streams[key].dtype != field.dtype or task.streams[key].zeros_of != field.zeros_of:
-            _misfit(task, key, f"is stored as {task.streams[key].dtype}, expected {field.dtype}")
+        kept = task.streams[key]
+        # floats may be stored as other floats; bits and a method's own integers may not
+        fits = kept.dtype == field.dtype or (field.dtype[0] == kept.values_dtype.kind == "f")
+        if not fits or kept.zeros_of != field.zeros_of:
+            _misfit(task, key, f"is stored as {kept.dtype}, expected {field.dtype}")
         for layer, array in task.arrays(key).items():
             masks.setdefault(layer, {})[key] = torch.from_numpy(array.copy())
     pristine = backbone.state()

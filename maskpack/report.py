@@ -38,7 +38,7 @@ def task_bytes(task: PackedTask) -> dict[str, int]:
     """Bytes of a task by part; the file's header is not in it."""
     parts = dict.fromkeys(PARTS, 0)
     for name, stream in task.streams.items():
-        parts[stream_part(name, stream)] += stream.data.nbytes
+        parts[stream_part(name, stream)] += stream.own_bytes
     return parts
 
 
@@ -52,7 +52,7 @@ def header_shares(pack: Pack) -> dict[str, int]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pack"
             packfile.write(path, pack)
-            total = path.stat().st_size - payload_bytes(pack)
+            total = packfile.read(path).header_bytes
     share, rest = divmod(total, max(len(pack.tasks), 1))
     return {name: share + (place < rest) for place, name in enumerate(pack.tasks)}
 

@@ -11,6 +11,7 @@ import random
 import re
 import struct
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
@@ -29,7 +30,15 @@ import maskpack
 from maskpack.backbones import from_module
 from maskpack.errors import BackboneError, MaskpackError, PackFormatError
 from maskpack.packed import Pack
-from maskpack.packfile import BACKBONE_HASHES, KEY, STREAM_HASHES, read, write
+from maskpack.packfile import (
+    BACKBONE_HASHES,
+    HEADER,
+    KEY,
+    LARGEST_HEADER,
+    STREAM_HASHES,
+    read,
+    write,
+)
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import describe
 from maskpack.resolve import recoded
@@ -111,13 +120,17 @@ def refused_at_load(path: Path) -> str:
 def take_apart(path: Path) -> tuple[Header, Tensors]:
     """Header and tensors; shared objects back in their places, hashes of streams left out."""
     with safe_open(path, framework="numpy") as file:
-        header = json.loads(file.metadata()[KEY])
+        header = json.loads(file.metadata()[KEY])  # the format's number
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    for task in header["tasks"].values():
+    header |= json.loads(zlib.decompress(tensors.pop(HEADER)))
+    for name, task in header["tasks"].items():
         for about in (task, task["info"]):
             for key, value in about.items():
                 if isinstance(value, dict) and value.keys() == {"="}:
                     about[key] = copy.deepcopy(header["shared"][value["="]])
+        for key, stream in task["streams"].items():
+            if "tensor" in stream:
+                tensors[f"{name}/{key}"] = tensors[stream.pop("tensor")]
     header["shared"] = []
     del tensors[STREAM_HASHES]
     return header, tensors
@@ -125,11 +138,16 @@ def take_apart(path: Path) -> tuple[Header, Tensors]:
 
 def forge(path: Path, header: Header | str, tensors: Tensors) -> Path:
     """A file with any header, as `write` would never make it; as many hashes as streams."""
-    text = header if isinstance(header, str) else json.dumps(header)
+    metadata = {"format": 1}
+    if not isinstance(header, str):
+        metadata = {key: header[key] for key in ("format",) if key in header}
+        header = json.dumps({key: value for key, value in header.items() if key != "format"})
+    if HEADER not in tensors:
+        tensors = {**tensors, HEADER: np.frombuffer(zlib.compress(header.encode()), np.uint8)}
     if STREAM_HASHES not in tensors:
         count = sum(key.count("/") == 1 and not key.startswith("/") for key in tensors)
         tensors = {**tensors, STREAM_HASHES: np.zeros(32 * count, np.uint8)}
-    save_file(tensors, path, metadata={KEY: text})
+    save_file(tensors, path, metadata={KEY: json.dumps(metadata)})
     return path
 
 
@@ -380,6 +398,7 @@ def shape(value: Any) -> Lie:
     return put(value, "tables", 0, 0, 1)
 
 
+BOMB = zlib.compress(b" " * (LARGEST_HEADER + 1), 9)
 BIRDS = ("tasks", "birds")
 MASK = (*BIRDS, "streams", "mask")
 OWLS = ("tasks", "owls", "streams", "mask")
@@ -388,9 +407,9 @@ SCALE = ("tasks", "cars", "streams", "scale")
 HEADERS: list[tuple[str, Lie, str]] = [
     ("too new", put(2, "format"), r"format 2, this maskpack reads 1; update maskpack"),
     ("too old", put(0, "format"), r"format 0, this maskpack reads 1; the file is damaged"),
-    ("bool format", put(True, "format"), r"header, format: bool, expected int"),
-    ("float format", put(1.0, "format"), r"header, format: float, expected int"),
-    ("no format", drop("format"), r"header: 'format' is missing"),
+    ("bool format", put(True, "format"), r"metadata, format: bool, expected int"),
+    ("float format", put(1.0, "format"), r"metadata, format: float, expected int"),
+    ("no format", drop("format"), r"metadata: 'format' is missing"),
     ("no tables", drop("tables"), r"header: 'tables' is missing"),
     ("no tasks", drop("tasks"), r"header: 'tasks' is missing"),
     ("no backbone", drop("backbone"), r"header: 'backbone' is missing"),
@@ -445,10 +464,20 @@ HEADERS: list[tuple[str, Lie, str]] = [
     ("shared backwards", put({"=": -1}, "tasks", "birds", "info", "best"), "shared object -1 of 0"),
     ("shared by word", put({"=": "a"}, "tasks", "birds", "streams"), "streams: str, expected int"),
     ("no hashes", lambda _, tensors: tensors.pop(BACKBONE_HASHES), "no tensor '/backbone'"),
-    ("half a hash", lambda _, tensors: tensors.update({BACKBONE_HASHES: np.zeros(33, np.uint8)}), "33 bytes of U8, expected 32 a hash"),
-    ("hashes of another type", lambda _, tensors: tensors.update({STREAM_HASHES: np.zeros(8, np.float32)}), "32 bytes of F32"),
+    ("half a hash", lambda _, tensors: tensors.update({BACKBONE_HASHES: np.zeros(33, np.uint8)}), "/backbone: 33 bytes, expected 4 a hash"),
+    ("hashes of another type", lambda _, tensors: tensors.update({STREAM_HASHES: np.zeros(8, np.float32)}), "/streams: F32, expected U8"),
     ("a hash less", lambda _, tensors: tensors.update({STREAM_HASHES: np.zeros(32, np.uint8)}), "fewer hashes than streams"),
     ("a hash more", lambda _, tensors: tensors.update({STREAM_HASHES: np.zeros(3200, np.uint8)}), "more hashes than streams"),
+    ("no header", lambda _, tensors: tensors.update({HEADER: np.zeros(0, np.uint8)}), "/header: longer than 67108864 bytes, or cut"),
+    ("a header of noise", lambda _, tensors: tensors.update({HEADER: np.full(9, 7, np.uint8)}), "/header: Error -3"),
+    ("a header and more", lambda _, tensors: tensors.update({HEADER: np.frombuffer(zlib.compress(b"{}") + b"x", np.uint8)}), "/header: longer than"),
+    ("a header of zeros", lambda _, tensors: tensors.update({HEADER: np.frombuffer(BOMB, np.uint8)}), "/header: longer than"),
+    ("the header's own tensor", put("/header", *MASK, "tensor"), "birds, mask: no tensor '/header'"),
+    ("another's tensor", put("owls/head", *MASK, "tensor"), "expected one dimension of U8"),
+    ("a tensor's number", put(1, *MASK, "tensor"), "birds, mask, tensor: int, expected str"),
+    ("a rank of bits", put(3, *MASK, "rank"), "bits of rank 3; only quantized values have a rank"),
+    ("a rank below 0", put(-3, *BIRDS, "streams", "head", "rank"), "f32 of rank -3"),
+    ("a head added", put(True, *BIRDS, "streams", "head", "delta"), "cannot be a difference"),
     ("a task less", drop(*BIRDS), r"tensor 'birds/.*' belongs to no task"),
 ]  # fmt: skip
 

@@ -44,6 +44,12 @@ class Backbone:
         distinct = {tensor.data_ptr(): tensor for tensor in self.state().values()}
         return sum(tensor.numel() * tensor.element_size() for tensor in distinct.values())
 
+    @property
+    def head_bytes(self) -> int:
+        """Size of its own last layer as a float32 checkpoint."""
+        head = self.module.get_submodule(self.head).state_dict().values()
+        return sum(4 * tensor.numel() for tensor in head)
+
 
 def make_backbone(
     name: str,
