@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +15,17 @@ from maskpack import fitting, methods
 from maskpack.checkpoints import Checkpoint, read_checkpoint
 from maskpack.distilling import distill
 from maskpack.errors import BackboneError, DataError, OptionError, UnknownName
-from maskpack.evaluate import evaluate
 from maskpack.layers import find_layers, norm_tensors
-from maskpack.learn import as_json, replaced
 from maskpack.packed import Pack, PackedTask
 from maskpack.packfile import check_task_name
 from maskpack.packing import info_of, mask_streams, own_streams, unpack_task
 from maskpack.piggyback_files import is_published, read_published
-from maskpack.preprocess import Augment, Preprocess, eval_transform
 from maskpack.published import adopt
 from maskpack.resolve import merge
-from maskpack.tasks import Subset, open_task
-from maskpack.tasks.loading import batches
+from maskpack.taught import Pictures, Taught, open_pictures
 
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
-    from maskpack.tasks.base import Task
 
 Source = str | Path | nn.Module
 
@@ -57,20 +52,6 @@ class Conversion:
             raise OptionError(f"--distill: {self.fit} has no coefficients; {known} have")
         if self.distill < 0:
             raise OptionError(f"--distill {self.distill}: expected a number of pictures, or 0")
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What a network was fine-tuned on, and how its pictures go in.
-
-    None in `task` is what a run or pack says itself, if anything. `preprocess` and `augment` are
-    what differs from the backbone's and the task's own.
-    """
-
-    task: str | None = None
-    data: str | None = None
-    preprocess: Mapping[str, Any] = field(default_factory=dict)
-    augment: Mapping[str, Any] = field(default_factory=dict)
 
 
 def convert(
@@ -109,8 +90,8 @@ def convert(
         if key is not None and key not in names:
             raise UnknownName("checkpoint", key, names)
 
-    def opened(name: str, info: Mapping[str, Any]) -> _Pictures | None:
-        return _open(taught.get(name, taught.get(None, Taught())), info, backbone)
+    def opened(name: str, info: Mapping[str, Any]) -> Pictures | None:
+        return open_pictures(taught.get(name, taught.get(None, Taught())), info, backbone)
 
     subjects = [_Subject(n, one, opened(n, one.info)) for n, one in read]
     tasks = [
@@ -124,62 +105,16 @@ def convert(
     return merge([Pack(info_of(backbone), {task.name: task}) for task in tasks])
 
 
-# ---- what a network was fine-tuned on
-
-
-@dataclass(frozen=True)
-class _Pictures:
-    """A task opened: what scoring and distilling need."""
-
-    task: Task
-    data: str | None
-    preprocess: Preprocess
-    augment: Augment
-
-    def info(self) -> dict[str, Any]:
-        """The same entries that train-mask writes."""
-        about: dict[str, Any] = as_json(
-            {
-                "task": self.task.describe(),
-                "data": self.data,
-                "preprocess": dataclasses.asdict(self.preprocess),
-                "augment": dataclasses.asdict(self.augment),
-            }
-        )
-        return about
-
-
 @dataclass(frozen=True)
 class _Subject:
     """A fine-tuned network on its way into a pack."""
 
     name: str
     checkpoint: Checkpoint
-    pictures: _Pictures | None
+    pictures: Pictures | None
 
     def state(self) -> dict[str, Tensor]:
         return self.checkpoint.network.state_dict()
-
-
-def _open(about: Taught, info: Mapping[str, Any], backbone: Backbone) -> _Pictures | None:
-    """The task a network was fine-tuned on, as the user or else its run says; None if neither."""
-    try:
-        kept = {} if about.task else dict(info)
-        name = about.task or (kept["task"]["name"] if "task" in kept else None)
-        data = about.data or kept.get("data")
-        preprocess = Preprocess(**kept["preprocess"]) if "preprocess" in kept else None
-        augment = Augment(**kept["augment"]) if "augment" in kept else None
-    except (KeyError, TypeError) as error:
-        raise OptionError(f"its run does not say its task ({error!r}); give --task") from error
-    if name is None:
-        return None
-    task = open_task(name, data)
-    return _Pictures(
-        task,
-        data,
-        replaced(preprocess or backbone.preprocess, about.preprocess, "preprocessing option"),
-        replaced(augment or task.augment, about.augment, "augmentation option"),
-    )
 
 
 # ---- fitting
@@ -244,27 +179,17 @@ def _distilled(
     pictures = subject.pictures
     if pictures is None:
         raise OptionError(f"{subject.name}: --distill needs its pictures; give --task")
-    train = pictures.task.dataset("train")
-    generator = torch.Generator().manual_seed(conversion.seed)
-    chosen = torch.randperm(len(train), generator=generator)[: conversion.distill].tolist()
-    images = batches(
-        Subset(train, chosen),
-        eval_transform(pictures.preprocess, pictures.augment),
-        batch_size=64,
-        shuffle=False,
-        seed=0,
-        epoch=0,
-    )
+    images = pictures.some(conversion.distill, conversion.seed)
     done = distill(
         subject.checkpoint.network,
         fitting.method_of(conversion.fit, conversion.per),
         frozen,
         params,
-        torch.cat([part for part, _ in images]),
+        images,
         seed=conversion.seed,
         device=conversion.device,
     )
-    told = {"pictures": len(chosen), "before": done.before, "after": done.after}
+    told = {"pictures": len(images), "before": done.before, "after": done.after}
     return done.params, told
 
 
@@ -338,7 +263,7 @@ def _own(
 def _scored(
     packed: PackedTask,
     network: nn.Module | None,
-    pictures: _Pictures | None,
+    pictures: Pictures | None,
     backbone: Backbone,
     conversion: Conversion,
     say: Callable[[str], None],
@@ -358,23 +283,9 @@ def _scored(
     if "test" in task.splits():
         about = dict(info["checkpoint"])
         if network is not None:
-            about["before"] = _score(network, pictures, conversion)
-        info |= {"test": _score(loaded, pictures, conversion), "checkpoint": about}
+            about["before"] = pictures.score(network, conversion.device)
+        info |= {"test": pictures.score(loaded, conversion.device), "checkpoint": about}
         now = info["test"][task.metric]
         before = f"{about['before'][task.metric]:.4f} -> " if "before" in about else ""
         say(f"{packed.name}: test {task.metric} {before}{now:.4f}")
     return dataclasses.replace(packed, info=info)
-
-
-def _score(network: nn.Module, pictures: _Pictures, conversion: Conversion) -> dict[str, Any]:
-    task = pictures.task
-    score = evaluate(
-        network,
-        task,
-        task.dataset("test"),
-        pictures.preprocess,
-        pictures.augment,
-        device=conversion.device,
-    )
-    network.cpu().to(memory_format=torch.contiguous_format)
-    return {task.metric: score.value, "loss": score.loss, "count": score.count}

@@ -58,10 +58,10 @@ def distill(
     """
     if len(pictures) < FEWEST:
         raise OptionError(f"--distill {len(pictures)}: expected {FEWEST} pictures or more")
-    tuned = tuned.to(device)
-    frozen = {name: weights[name].to(device) for name in params}
+    tuned = tuned.to(device).to(memory_format=torch.channels_last)
+    frozen = {name: _there(weights[name], device) for name in params}
     fixed = {
-        name: {key: value.to(device) for key, value in kept.items()}
+        name: {key: _there(value, device) for key, value in kept.items()}
         for name, kept in params.items()
     }
     units = _units(tuned, frozen, fixed)
@@ -94,14 +94,14 @@ def distill(
 
     @torch.no_grad()
     def unseen_loss() -> float:
-        found = torch.cat([logits(part.to(device)) for part in unseen.split(BATCH)])
+        found = torch.cat([logits(_there(part, device)) for part in unseen.split(BATCH)])
         return float((found - unseen_targets).square().mean())
 
     optimizer = torch.optim.AdamW(steps_taken.values(), lr=lr, weight_decay=0.0)
     first = best = unseen_loss()
     kept = {name: dict(values) for name, values in fixed.items()}
     for step, chosen in zip(range(1, steps + 1), _batches(len(taught), seed), strict=False):
-        loss = (logits(taught[chosen].to(device)) - targets[chosen]).square().mean()
+        loss = (logits(_there(taught[chosen], device)) - targets[chosen]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -111,12 +111,18 @@ def distill(
                 best = found
                 with torch.no_grad():
                     kept = moved()
-    tuned.cpu()
+    tuned.cpu().to(memory_format=torch.contiguous_format)
     out = {
-        name: {key: value.detach().cpu() for key, value in values.items()}
+        name: {key: value.detach().cpu().contiguous() for key, value in values.items()}
         for name, values in kept.items()
     }
     return Distilled(out, first, best)
+
+
+def _there(value: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on the device, images and kernels in the order that is quick there."""
+    value = value.to(device)
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
 def _units(
@@ -138,7 +144,7 @@ def _units(
 
 @torch.no_grad()
 def _logits(network: nn.Module, pictures: Tensor, device: torch.device | str) -> Tensor:
-    return torch.cat([network(part.to(device)) for part in pictures.split(BATCH)])
+    return torch.cat([network(_there(part, device)) for part in pictures.split(BATCH)])
 
 
 def _batches(count: int, seed: int) -> Iterator[Tensor]:

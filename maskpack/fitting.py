@@ -63,7 +63,7 @@ def sign_of_difference(weight: Tensor, tuned: Tensor, layer: Layer, per: str = "
     squared error of all.
     """
     difference = tuned - weight
-    a = _by_group(difference.abs(), layer, per).double().mean(1)
+    a = _mean(_by_group(difference.abs(), layer, per).double())[:, 0]
     return {
         "scores": _scores(difference > 0),
         "k1": _shaped(-a, weight, layer, per),
@@ -90,7 +90,7 @@ def least_squares(
     """
     x = _by_group(weight, layer, per).double()  # (groups, weights)
     y = _by_group(tuned, layer, per).double()
-    a = (y - x).abs().mean(1, keepdim=True)
+    a = _mean((y - x).abs())
     off = (torch.ones_like(a), -a)  # slope and offset of the line where the bit is 0
     on = (torch.ones_like(a), a)
     bits = y > x
@@ -214,11 +214,17 @@ def _scores(bits: Tensor) -> Tensor:
     return torch.where(bits, 1.0, -1.0)
 
 
+def _mean(groups: Tensor) -> Tensor:
+    """Each group's mean, (groups, 1); 0 of no weights."""
+    return groups.sum(1, keepdim=True) / max(groups.shape[1], 1)
+
+
 def _by_group(values: Tensor, layer: Layer, per: str) -> Tensor:
     """A weight as (groups, weights of a group): one group, or one an output channel."""
     if per == "layer" or not values.dim():
         return values.reshape(1, -1)
-    return values.movedim(layer.channel, 0).reshape(values.shape[layer.channel], -1)
+    channels = values.shape[layer.channel]
+    return values.movedim(layer.channel, 0).reshape(channels, values.numel() // max(channels, 1))
 
 
 def _ungrouped(values: Tensor, like: Tensor, layer: Layer, per: str) -> Tensor:

@@ -68,7 +68,7 @@ def checkpoints(given: dict[str, Any]) -> list[Pack]:
 
 def _taught(given: dict[str, Any]) -> dict[str | None, Any]:
     """What --task and --data say: by task name, None for all those not named."""
-    from maskpack.converting import Taught
+    from maskpack.taught import Taught
 
     tasks, folders = (dict(_pair(text) for text in given[key] or []) for key in ("task", "data"))
     preprocess = {} if given["img_size"] is None else {"img_size": given["img_size"]}
