@@ -12,7 +12,7 @@ from maskpack.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from maskpack.accounting import account
-    from maskpack.api import attach, fit, load, pack, read, switch
+    from maskpack.api import attach, fit, from_checkpoint, load, pack, read, switch
     from maskpack.backbones import from_module
     from maskpack.errors import MaskpackError
     from maskpack.packed import Pack, PackedTask
@@ -28,6 +28,7 @@ _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "attach": "api",
     "describe": "report",
     "fit": "api",
+    "from_checkpoint": "api",
     "from_module": "backbones",
     "load": "api",
     "open_backbone": "resolve",
@@ -44,6 +45,7 @@ __all__ = [
     "attach",
     "describe",
     "fit",
+    "from_checkpoint",
     "from_module",
     "load",
     "open_backbone",

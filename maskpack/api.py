@@ -13,6 +13,7 @@ from torch import nn
 from maskpack import methods, packfile
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone
+from maskpack.converting import Conversion, convert
 from maskpack.errors import BackboneError
 from maskpack.learn import Options, learn, open_session
 from maskpack.masking import MaskedNetwork
@@ -21,6 +22,7 @@ from maskpack.packed import Pack, PackedTask
 from maskpack.packing import apply_task, info_of, pack_task, unpack_task
 from maskpack.resolve import check_base, merge, open_backbone, open_base, open_pack, renamed
 from maskpack.runs import Run
+from maskpack.taught import taught_by_name
 
 if TYPE_CHECKING:
     from maskpack.train import EpochDone, Progress
@@ -175,6 +177,45 @@ def pack(
             packs.append(renamed(opened, name))
     packfile.write(path, merge(packs))
     return packfile.read(path)
+
+
+def from_checkpoint(
+    checkpoints: str | Path | Mapping[str, str | Path | nn.Module],
+    path: str | Path,
+    *,
+    backbone: Backbone | nn.Module | str,
+    fit: str = "bitdelta",
+    per: str = "layer",
+    distill: int = 0,
+    task: str | Mapping[str, str] | None = None,
+    data: str | Mapping[str, str] | None = None,
+    preprocess: Mapping[str, Any] | None = None,
+    augment: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Pack:
+    """Write fine-tuned networks as masks on the backbone they came from, and return the pack.
+
+    A checkpoint is a file of weights, a fine-tune run, a module, or a file of Piggyback's
+    published code; give several by task name. `fit`, `per` and `distill` are as in
+    `maskpack pack --from-checkpoint`. `task` and `data` say what they were fine-tuned on (each for
+    all, or by task name), so that they can be scored: `preprocess` and `augment` as in `fit`.
+
+    Raises:
+        MaskpackError: a checkpoint does not fit the backbone, or a name or the pictures are wrong.
+    """
+    given = checkpoints if isinstance(checkpoints, Mapping) else {None: checkpoints}
+    taught = taught_by_name(_for_all(task), _for_all(data), preprocess or {}, augment or {})
+    conversion = Conversion(fit, per, distill, seed, device)
+    packfile.write(path, convert(list(given.items()), _open(backbone), conversion, taught))
+    return packfile.read(path)
+
+
+def _for_all(value: str | Mapping[str, str] | None) -> dict[str | None, str]:
+    """By task name; under None what is said of all."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {} if value is None else {None: value}
 
 
 def _open(backbone: Backbone | nn.Module | str) -> Backbone:

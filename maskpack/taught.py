@@ -36,6 +36,21 @@ class Taught:
     augment: Mapping[str, Any] = field(default_factory=dict)
 
 
+def taught_by_name(
+    tasks: Mapping[str | None, str],
+    data: Mapping[str | None, str],
+    preprocess: Mapping[str, Any],
+    augment: Mapping[str, Any],
+) -> dict[str | None, Taught]:
+    """What is said of each named network, and under None of all others."""
+    return {
+        name: Taught(
+            tasks.get(name, tasks.get(None)), data.get(name, data.get(None)), preprocess, augment
+        )
+        for name in {None, *tasks, *data}
+    }
+
+
 @dataclass(frozen=True)
 class Pictures:
     """A task opened, and how its pictures go in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from maskpack.cli.app import stderr, verbosity
 
 if TYPE_CHECKING:
     from maskpack.packed import Pack
+    from maskpack.taught import Taught
 
 PANEL = "Fine-tuned networks"
 ONLY = ("backbone", "weights", "task", "data", "img_size", "train_crop_mode", "distill")
@@ -66,29 +68,18 @@ def checkpoints(given: dict[str, Any]) -> list[Pack]:
     return [convert(sources, backbone, conversion, _taught(given), say=_say)]
 
 
-def _taught(given: dict[str, Any]) -> dict[str | None, Any]:
-    """What --task and --data say: by task name, None for all those not named."""
-    from maskpack.taught import Taught
+def _taught(given: dict[str, Any]) -> dict[str | None, Taught]:
+    """What --task, --data and the picture options say: by task name, None for all others."""
+    from maskpack.taught import taught_by_name
 
-    tasks, folders = (dict(_pair(text) for text in given[key] or []) for key in ("task", "data"))
-    preprocess = {} if given["img_size"] is None else {"img_size": given["img_size"]}
-    mode = given["train_crop_mode"]
-    augment = {} if mode is None else {"crop_mode": mode}
-    return {
-        name: Taught(
-            tasks.get(name, tasks.get(None)),
-            folders.get(name, folders.get(None)),
-            preprocess,
-            augment,
-        )
-        for name in {None, *tasks, *folders}
-    }
+    tasks, data = (dict(_pair(text) for text in given[key] or []) for key in ("task", "data"))
+    size, mode = given["img_size"], given["train_crop_mode"]
+    preprocess = {} if size is None else {"img_size": size}
+    return taught_by_name(tasks, data, preprocess, {} if mode is None else {"crop_mode": mode})
 
 
 def _named(text: str) -> tuple[str | None, str]:
     """NAME=FILE, or a file whose own name has a = in it."""
-    from pathlib import Path
-
     return (None, text) if Path(text).exists() else _pair(text)
 
 
