@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 # what may differ between a run and its continuation without changing a number
 FREE = ("workers", "data", "download", "device")
+HEAD_INITS = ("random", "zeros")
 SPLIT_SEED = 0  # the carved validation split is the task's, not the run's: seeds stay comparable
 
 
@@ -188,6 +189,9 @@ def open_session(options: Options, backbone: Backbone | None = None) -> Session:
         exclude=options.exclude,
         seed=options.seed,
     )
+    if recipe.head_init == "zeros":
+        for parameter in network.network.get_submodule(backbone.head).parameters():
+            torch.nn.init.zeros_(parameter)
     return Session(options, backbone, task, network, recipe, preprocess, augment)
 
 
@@ -405,7 +409,8 @@ def check_recipe(recipe: Recipe) -> None:
         if getattr(recipe, name) < 1:
             option = name.replace("_", "-")
             raise OptionError(f"--{option} {getattr(recipe, name)}: expected 1 or more")
-    for name in ("lr", "head_lr", "momentum", "weight_decay", "warmup_epochs", "min_lr"):
+    rates = ("lr", "head_lr", "momentum", "weight_decay", "warmup_epochs", "min_lr")
+    for name in (*rates, "size_penalty", "freeze_epochs"):
         value = getattr(recipe, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
             option = name.replace("_", "-")
@@ -413,6 +418,10 @@ def check_recipe(recipe: Recipe) -> None:
     for opt in (recipe.opt, recipe.head_opt):
         if opt is not None and opt not in OPTIMIZERS:
             raise OptionError(f"--opt {opt!r}: expected one of {', '.join(OPTIMIZERS)}")
+    if recipe.head_init not in HEAD_INITS:
+        raise OptionError(
+            f"--head-init {recipe.head_init!r}: expected one of {', '.join(HEAD_INITS)}"
+        )
     if recipe.sched not in SCHEDULES:
         raise OptionError(f"--sched {recipe.sched!r}: expected one of {', '.join(SCHEDULES)}")
 

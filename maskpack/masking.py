@@ -14,7 +14,14 @@ from maskpack.errors import UnknownName
 from maskpack.layers import Layer, norm_layers, norm_tensors
 from maskpack.methods.base import Method
 
-NORM_MODES = ("frozen", "stats", "task")
+KEPT_FROZEN = ("frozen", "scale")  # those that leave running statistics the backbone's
+LEARNT = {  # which tensors of a norm are then the task's own
+    "frozen": (),
+    "scale": ("weight", "bias"),
+    "stats": ("running_mean", "running_var"),
+    "task": ("weight", "bias", "running_mean", "running_var"),
+}
+NORM_MODES = tuple(LEARNT)
 
 
 class MaskedNetwork(nn.Module):
@@ -23,7 +30,7 @@ class MaskedNetwork(nn.Module):
     `network` is never changed by a mask: every forward pass hands it the effective weights in
     place of its own (torch.func.functional_call), which reaches bare parameters and shared
     weights as well. Only what the task owns requires a gradient: scores and coefficients, the
-    head, with norms="task" the norms, with fine-tuning everything.
+    head, with norms="scale" or "task" the norms, with fine-tuning everything.
     """
 
     def __init__(
@@ -43,6 +50,8 @@ class MaskedNetwork(nn.Module):
         self.method = method
         self.layers = dict(layers) if method.masks else {}
         self.norms = norms
+        self.keeps_masks = False  # whether a training step leaves its masks in `used_masks`
+        self.used_masks: dict[str, dict[str, Tensor]] = {}
         self._norm_layers = list(norm_layers(network, head).values())
         generator = torch.Generator().manual_seed(seed)
         self.params = nn.ModuleDict()  # a ModuleDict key may hold any character but the dot
@@ -62,6 +71,13 @@ class MaskedNetwork(nn.Module):
         values: Any = self.params[layer.replace(".", "/")]
         return dict(values.items())
 
+    def scores(self) -> Iterator[Tensor]:
+        """What is thresholded into bits, of every layer."""
+        for name in self.layers:
+            values = self.layer_params(name)
+            if "scores" in values:
+                yield values["scores"]
+
     def masks(self, training: bool = False) -> dict[str, dict[str, Tensor]]:
         """What a pack would keep, by layer and field."""
         return {name: self.method.mask(self.layer_params(name), training) for name in self.layers}
@@ -70,6 +86,7 @@ class MaskedNetwork(nn.Module):
         """The weights the network computes with in place of its own, by parameter name."""
         named = dict(self.network.named_parameters())
         masks = self.masks(self.training)
+        self.used_masks = masks if self.training and self.keeps_masks else {}
         return {
             name: self.method.effective_weight(named[name], mask) for name, mask in masks.items()
         }
@@ -81,7 +98,7 @@ class MaskedNetwork(nn.Module):
 
     def train(self, mode: bool = True) -> MaskedNetwork:
         super().train(mode)
-        if self.norms == "frozen":
+        if self.norms in KEPT_FROZEN:
             for norm in self._norm_layers:  # or their running statistics would drift
                 norm.eval()
         return self
@@ -97,8 +114,10 @@ class MaskedNetwork(nn.Module):
         state = {n: t for n, t in state.items() if names.setdefault(id(t), n) == n}
         head = {name: t for name, t in state.items() if name.startswith(f"{self.head}.")}
         norms = {n: t for n, t in norm_tensors(self.network, self.head).items() if n in state}
-        kept = self.norms != "frozen" or self.method.trains_weights
-        roles = {"head": head, "norms": norms if kept else {}}
+        if not self.method.trains_weights:
+            learnt = LEARNT[self.norms]
+            norms = {name: t for name, t in norms.items() if name.rpartition(".")[2] in learnt}
+        roles = {"head": head, "norms": norms}
         if self.method.trains_weights:
             roles["weights"] = {
                 name: tensor
@@ -127,7 +146,7 @@ class MaskedNetwork(nn.Module):
 
     def _set_gradients(self) -> None:
         self.network.requires_grad_(self.method.trains_weights)
-        trained = self.norms == "task"
+        trained = self.norms in ("scale", "task")
         for norm in self._norm_layers:
             norm.requires_grad_(trained)
         head: Any = self.network.get_submodule(self.head)

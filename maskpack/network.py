@@ -31,8 +31,9 @@ def task_network(
 ) -> MaskedNetwork:
     """A copy of the backbone with a new head of `outputs` units and fresh masks.
 
-    `norms` is "frozen", "stats" (running statistics of the task's own) or "task" (weight and bias
-    too); by default what the method's paper does. The backbone itself is left as it is.
+    `norms` is "frozen", "scale" (weight and bias of the task's own), "stats" (running statistics of
+    its own) or "task" (both); by default what the method's paper does. The backbone itself is left
+    as it is.
 
     Raises:
         OptionError: a pattern of `include` or `exclude` matches nothing, no weight is masked, or

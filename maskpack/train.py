@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from maskpack.coded_size import coded_size
 from maskpack.errors import OptionError, TrainingError
 from maskpack.evaluate import evaluate
 from maskpack.masking import MaskedNetwork, named_params
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("step", "cosine", "constant")
+KB = 8000  # bits
 SELECTIONS = ("val", "test", "last")
 
 
@@ -83,6 +85,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.network.to(self.device).to(memory_format=torch.channels_last)
+        self.network.keeps_masks = self.recipe.size_penalty > 0
         self.optimizers = make_optimizers(self.network, self.recipe)
         # a batch of one picture has no variance for a batch norm to divide by
         self._drop_last = len(self.train_data) % self.recipe.batch_size == 1
@@ -160,12 +163,18 @@ class Trainer:
         output = output.float()
         loss = self.task.loss(output, target)
         value = float(loss.detach())
+        if self.recipe.size_penalty:
+            size = coded_size(self.network.used_masks, self.network.method.stores)
+            loss = loss + self.recipe.size_penalty / KB * size
         if not math.isfinite(value):
             raise TrainingError(
                 f"loss is {value} at epoch {self.epoch + 1}, step {self.step + 1}; "
                 "a lower --lr may help, or check the pictures; the last epoch's state is kept"
             )
         loss.backward()
+        if self.epoch >= self.recipe.epochs - self.recipe.freeze_epochs:
+            for scores in self.network.scores():
+                scores.grad = None  # the optimiser leaves it as it is, moments and all
         for optimizer in self.optimizers.values():
             optimizer.step()
         self._sums.loss += value * len(images)

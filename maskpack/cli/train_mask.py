@@ -81,7 +81,7 @@ def train_mask(
     ] = None,
     norms: Annotated[
         str | None,
-        typer.Option(help="frozen, stats or task.  [default: as the method's paper]"),
+        typer.Option(help="frozen, scale, stats or task.  [default: as the method's paper]"),
     ] = None,
     include: Annotated[
         list[str] | None,
@@ -105,6 +105,16 @@ def train_mask(
     decay_rate: Annotated[float | None, typer.Option(help="Of the step schedule.")] = None,
     warmup_epochs: Annotated[int | None, typer.Option(help="Linear warm-up.")] = None,
     min_lr: Annotated[float | None, typer.Option(help="Lower bound of the schedule.")] = None,
+    head_init: Annotated[
+        str | None, typer.Option(help="random, or zeros (codes to fewer bytes).")
+    ] = None,
+    size_penalty: Annotated[
+        float | None,
+        typer.Option(help="Loss that a kB of coded mask must be worth; try 0.01 to 0.1."),
+    ] = None,
+    freeze_epochs: Annotated[
+        int | None, typer.Option(help="Mask bits stay fixed for so many last epochs.")
+    ] = None,
     amp: Annotated[bool, typer.Option("--amp", help="bfloat16 autocast; scores stay float32.")] = (
         False
     ),
@@ -201,7 +211,7 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
         kept = Options.of_run(Run(output))
         return output, dataclasses.replace(kept, workers=workers, device=given["device"])
     recipe = "epochs batch_size opt lr head_opt head_lr momentum weight_decay sched decay_epochs"
-    recipe += " decay_rate warmup_epochs min_lr"
+    recipe += " decay_rate warmup_epochs min_lr head_init size_penalty freeze_epochs"
     preprocess = "img_size crop_pct interpolation mean std"
     augment = {
         "crop_mode": "train_crop_mode",

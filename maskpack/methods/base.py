@@ -45,6 +45,9 @@ class Recipe:
     decay_rate: float = 0.1
     warmup_epochs: int = 0
     min_lr: float = 0.0
+    head_init: str = "random"  # or "zeros": what is learnt is then all there is to store
+    size_penalty: float = 0.0  # loss (nats) that a kB of coded mask must pay for itself
+    freeze_epochs: int = 0  # mask bits stay as they are for so many last epochs
 
 
 class Method(ABC):
@@ -52,7 +55,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     recipe: ClassVar[Recipe] = Recipe()
-    norms: ClassVar[str] = "frozen"  # the paper's choice of frozen, stats or task
+    norms: ClassVar[str] = "frozen"  # the paper's choice of frozen, scale, stats or task
     masks: ClassVar[bool] = True  # whether weights are masked
     trains_weights: ClassVar[bool] = False  # whether all weights are the task's own
 
