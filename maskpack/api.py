@@ -214,7 +214,7 @@ def from_checkpoint(
 def _for_all(value: str | Mapping[str, str] | None) -> dict[str | None, str]:
     """By task name; under None what is said of all."""
     if isinstance(value, Mapping):
-        return dict(value)
+        return dict(value.items())
     return {} if value is None else {None: value}
 
 

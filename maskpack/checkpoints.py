@@ -89,7 +89,8 @@ def _network(state: Mapping[str, Tensor], backbone: Backbone, where: str) -> nn.
         found = state.setdefault(name, torch.zeros_like(tensor))  # a head without bias adds 0
         if found.shape != tensor.shape:
             raise BackboneError(
-                f"{where}: {name} is {tuple(found.shape)} and should be {tuple(tensor.shape)}"
+                f"{where}: {name} is {tuple(found.shape)} and should be {tuple(tensor.shape)}; "
+                "give the checkpoint of this very architecture"
             )
         if not found.isfinite().all():
             raise BackboneError(f"{where}: {name} has values that are NaN or infinite")

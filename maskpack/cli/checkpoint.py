@@ -47,16 +47,21 @@ Distill = Annotated[int, _option("Train the scales on so many training pictures.
 OnDevice = Annotated[str, _option("Of scoring and --distill: auto, cpu, cuda or mps.")]
 
 
-def checkpoints(given: dict[str, Any]) -> list[Pack]:
-    """The pack of the command's --from-checkpoint files, if there are any."""
+def check_options(given: dict[str, Any]) -> None:
+    """Refuse options that do not go together, before anything is opened."""
     if not given["from_checkpoint"]:
         for key in ONLY:
             if given[key]:
                 option = key.replace("_", "-")
                 raise typer.BadParameter(f"--{option} goes with --from-checkpoint")
-        return []
-    if given["backbone"] is None:
+    elif given["backbone"] is None:
         raise typer.BadParameter("--from-checkpoint needs --backbone, what it was fine-tuned from")
+
+
+def checkpoints(given: dict[str, Any]) -> list[Pack]:
+    """The pack of the command's --from-checkpoint files, if there are any."""
+    if not given["from_checkpoint"]:
+        return []
     from maskpack.converting import Conversion, convert
     from maskpack.learn import pick_device
     from maskpack.resolve import open_backbone

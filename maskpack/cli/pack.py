@@ -20,6 +20,7 @@ from maskpack.cli.checkpoint import (
     Per,
     Tasks,
     Weights,
+    check_options,
     checkpoints,
 )
 from maskpack.errors import MaskpackError
@@ -84,6 +85,7 @@ def pack_command(
     for option, dtype in (("head", head_dtype), ("norm", norm_dtype), ("weight", weight_dtype)):
         if dtype not in ("fp32", "fp16"):
             raise typer.BadParameter(f"--{option}-dtype {dtype!r}: expected fp32 or fp16")
+    check_options(locals())
     if output.exists() and not (append or force):
         raise MaskpackError(f"{output} exists; --append adds to it, --force replaces it")
     from maskpack import packfile
