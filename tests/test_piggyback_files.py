@@ -377,6 +377,7 @@ MARK = b"X\x0d\x00\x00\x00dataset2masks0"  # the text, and off the stack again
         (b"\x8c\x02os\x8c\x06system\x93(X\x09\x00\x00\x00touch runtR.", "has the opcode"),
         (b"\x82\x01.", "has the opcode EXT1"),
         (b"}r\xff\xff\xff\x7f.", "has the opcode LONG_BINPUT"),
+        (b"})" + b"\x85" * 2_000_000 + b"Ns.", "has 2000000 tuples"),
         (b"\x96" + struct.pack("<Q", 1 << 40) + b".", "is damaged"),
         (b"X" + struct.pack("<I", 1 << 31) + b".", "is damaged"),
         (b"ctorch\n_C._nn.gelu\n.", "names torch._C._nn.gelu"),
