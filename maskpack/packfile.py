@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from maskpack import quantize
+from maskpack import bits, quantize
 from maskpack.errors import MaskpackError, PackFormatError, one_line
 from maskpack.files import replacing
 from maskpack.packed import (
@@ -187,7 +187,8 @@ def read(path: Path | str) -> Pack:
             "packs are made by `maskpack pack`"
         )
     entries.pop("__metadata__", None)
-    reader = _Reader(path, np.memmap(path, np.uint8, "r"), 8 + length, entries)
+    whole = np.asarray(np.memmap(path, np.uint8, "r"))  # a slice of a memmap costs ten times more
+    reader = _Reader(path, whole, 8 + length, entries)
     pack = reader.pack(_parse(path, metadata[KEY]))
     streams = (stream for task in pack.tasks.values() for stream in task.streams.values())
     return Pack(pack.backbone, pack.tasks, path, size - sum(s.own_bytes for s in streams))
@@ -217,6 +218,7 @@ class _Reader:
         self.path = path
         self.whole, self.start, self.entries = whole, start, entries
         self.unclaimed = dict(entries)
+        self.needs: dict[tuple[int, bool], int] = {}
 
     def pack(self, metadata: Any) -> Pack:
         version = self._get(self._typed(metadata, dict, "metadata"), "format", int, "metadata")
@@ -379,11 +381,19 @@ class _Reader:
             return  # how many values that makes is known once the mask is read
         if stream.coded or stream.quantized:
             return  # checked when it is decoded
-        if stream.data.size != (need := sum(task._counts(key))):
+        if stream.data.size != (need := self._need(stream)):
             self._fail(
                 f"{task.name}, {key}: {stream.data.size} {UNITS.get(stream.dtype, 'values')}, "
                 f"its table needs {need}; the file is damaged"
             )
+
+    def _need(self, stream: Stream) -> int:
+        """Values (packed bytes of bits) that a stream's table asks for; summed once a table."""
+        key = id(stream.table), stream.dtype == BITS
+        if key not in self.needs:
+            sizes = [math.prod(shape) for _, shape in stream.table]
+            self.needs[key] = sum(map(bits.byte_count, sizes) if stream.dtype == BITS else sizes)
+        return self.needs[key]
 
     def _table(self, table: Any, number: int) -> Table:
         rows: list[tuple[str, tuple[int, ...]]] = []
