@@ -300,7 +300,7 @@ def test_header_and_streams_make_the_whole_file(tmp_path: Path) -> None:
 def test_streams_are_maps_of_the_file(tmp_path: Path) -> None:
     write(tmp_path / "p", make_pack())
     stream = read(tmp_path / "p").task().streams["mask"]
-    owner: Any = stream.data
+    owner: object = stream.data
     while isinstance(owner, np.ndarray):
         owner = owner.base
     assert isinstance(owner, mmap.mmap)
