@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from maskpack.errors import MaskpackError
     from maskpack.packed import Pack, PackedTask
     from maskpack.report import describe
+    from maskpack.reporting import write_report
     from maskpack.resolve import open_backbone
     from maskpack.score import score_task
 
@@ -36,6 +37,7 @@ _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "read": "api",
     "score_task": "score",
     "switch": "api",
+    "write_report": "reporting",
 }
 __all__ = [
     "MaskpackError",
@@ -53,6 +55,7 @@ __all__ = [
     "read",
     "score_task",
     "switch",
+    "write_report",
 ]
 
 

@@ -1,0 +1,99 @@
+"""What each plot shows, before any drawing: SVG and matplotlib draw the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Point:
+    """A task in a plot of bytes against score; `low` and `high` end its interval."""
+
+    label: str
+    bytes: float
+    score: float
+    low: float | None
+    high: float | None
+    series: int
+    hollow: bool
+    front: bool
+    about: tuple[str, ...]  # lines of what hovering shows
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Bytes (log) against score. `fine_tuned` is what a fine-tuned copy costs, if one number."""
+
+    key: str
+    title: str
+    score: str
+    points: tuple[Point, ...]
+    series: tuple[tuple[int, str], ...]
+    fine_tuned: float | None = None
+    backbones: tuple[str, ...] = ()  # the first is drawn filled, others hollow
+
+    def range(self) -> tuple[float, float]:
+        """Scores from the bottom to the top of the plot.
+
+        A few collapsed runs do not press all others together: what lies far below the better three
+        quarters, and on no front, is left out and drawn at the bottom with an arrow.
+        """
+        scores = sorted(point.score for point in self.points)
+        top = max(p.score if p.high is None else p.high for p in self.points)
+        quarter = scores[len(scores) // 4]
+        far = quarter - 1.5 * (top - quarter)
+        shown = [point for point in self.points if point.front or point.score >= far]
+        low = min(point.score if point.low is None else point.low for point in shown)
+        room = 0.06 * (top - low) or 0.05 * abs(top) or 0.05
+        return low - (room if len(shown) == len(self.points) else 3 * room), top + room
+
+
+@dataclass(frozen=True)
+class Line:
+    """A value a layer; None where the task has none. `lows` and `highs` bound it by channel."""
+
+    label: str
+    series: int
+    values: tuple[float | None, ...]
+    lows: tuple[float | None, ...] = ()
+    highs: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Values by layer, a line a task. `share`: they lie in 0 ... 1."""
+
+    key: str
+    title: str
+    value: str
+    layers: tuple[str, ...]
+    lines: tuple[Line, ...]
+    share: bool = True
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Rows of values as shades. `columns` are layers, or the rows themselves if `square`."""
+
+    key: str
+    title: str
+    value: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    square: bool = False
+    more: tuple[tuple[str, ...], ...] = field(default=())  # what hovering adds, by cell
+
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest value shown as a shade: a square's diagonal is not."""
+        known = [
+            value
+            for n, row in enumerate(self.values)
+            for m, value in enumerate(row)
+            if value is not None and not (self.square and n == m)
+        ]
+        low = min(known, default=0.0) if self.square else 0.0
+        return low, max(known, default=1.0)
+
+
+Figure = Scatter | Lines | Heat
