@@ -103,6 +103,12 @@ class MaskedNetwork(nn.Module):
                 norm.eval()
         return self
 
+    @torch.no_grad()
+    def confine(self) -> None:
+        """`Method.confine` of every layer."""
+        for name in self.layers:
+            self.method.confine(self.layer_params(name))
+
     def own_tensors(self) -> dict[str, dict[str, Tensor]]:
         """The task's tensors that are no masks: by role (head, norms, weights) and state name.
 

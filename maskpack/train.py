@@ -177,6 +177,8 @@ class Trainer:
                 scores.grad = None  # the optimiser leaves it as it is, moments and all
         for optimizer in self.optimizers.values():
             optimizer.step()
+        if self.recipe.size_penalty:
+            self.network.confine()
         self._sums.loss += value * len(images)
         self._sums.metric += float(self.task.score(output.detach(), target).sum())
         self._sums.count += len(images)

@@ -59,6 +59,13 @@ affine form=simple k0=learned granularity=channel
 affine form=simple k0=1 granularity=channel
 affine form=simple surrogate=sigmoid k0=0.5
 affine granularity=channel surrogate=sigmoid
+affine init=zeros
+affine init=zeros granularity=channel surrogate=sigmoid
+affine init=zeros k0=1 norms=scale
+piggyback norms=scale
+ksm norms=scale
+fine-tune norms=scale
+classifier-only norms=scale
 classifier-only
 fine-tune
 scratch
@@ -166,8 +173,12 @@ def test_norms_move_as_their_mode_says(case: Case) -> None:
     after = norm_tensors(case.trained.network, head)
     moved = {name.rpartition(".")[2] for name in _differing(before, after)}
     statistics, affine = {"running_mean", "running_var"}, {"weight", "bias"}
-    expected = {"frozen": set(), "stats": statistics, "task": statistics | affine}
+    both = statistics | affine
+    expected = {"frozen": set(), "scale": affine, "stats": statistics, "task": both}
     assert moved == expected[mode]
+    kept = case.trained.own_tensors().get("norms", {})
+    expected = expected if not case.trained.method.trains_weights else dict.fromkeys(expected, both)
+    assert {name.rpartition(".")[2] for name in kept} == expected[mode], "and is all that is kept"
 
 
 def test_packed_task_equals_trained_task(case: Case) -> None:

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from maskpack import methods
 from maskpack.backbones.base import Backbone
+from maskpack.coded_size import coded_size
 from maskpack.errors import OptionError, TrainingError
 from maskpack.learn import advice
 from maskpack.masking import MaskedNetwork
@@ -279,6 +280,54 @@ def test_the_best_epoch_is_the_first_of_the_highest_score(
             trained.best = row
         kept.append(row)
     assert trained.best is not None and trained.best["epoch"] == best
+
+
+# ---- training for size
+
+
+@pytest.mark.parametrize("method", ["piggyback", "ksm", "affine"])
+def test_a_size_penalty_makes_codes_smaller(plain: Backbone, method: str) -> None:
+    options = {"init": "zeros", "init_low": 5e-3, "init_high": 5e-3} if method == "affine" else {}
+    sizes = []
+    for penalty in (0.0, 1.0, 1e4):
+        masked = network(plain, method, **options)
+        run(trainer(masked, epochs=6, size_penalty=penalty))
+        with torch.no_grad():
+            sizes.append(float(coded_size(masked.eval().masks(), masked.method.stores)))
+    assert sizes[0] > sizes[1] >= sizes[2] == 0
+
+
+def test_a_size_penalty_lets_no_score_wander_off(plain: Backbone) -> None:
+    masked = network(plain)
+    run(trainer(masked, epochs=6, size_penalty=1e4))
+    highest = max(float(scores.detach().max()) for scores in masked.scores())
+    assert highest == pytest.approx(1e-2)
+
+
+def test_the_loss_that_is_shown_is_the_tasks_own(plain: Backbone) -> None:
+    rows = []
+    for penalty in (0.0, 100.0):
+        trained = trainer(network(plain), epochs=1, lr=0.0, size_penalty=penalty)
+        run(trained)
+        rows.append(trained.history[0]["train_loss"])
+    assert rows[0] == rows[1]
+
+
+def test_frozen_bits_stay_while_all_else_goes_on(plain: Backbone) -> None:
+    masked = network(plain, "affine", norms="task")
+    trained = trainer(masked, epochs=3, freeze_epochs=1)
+    scores: list[list[Tensor]] = []
+    others: list[list[Tensor]] = []
+    for event in trained.run():
+        if isinstance(event, EpochDone):
+            scores.append([value.detach().clone() for value in masked.scores()])
+            every = {id(value) for value in masked.scores()}
+            moving = (p for p in masked.parameters() if p.requires_grad and id(p) not in every)
+            others.append([p.detach().clone() for p in moving])
+    first, second, third = scores
+    assert not all(map(torch.equal, first, second))
+    assert all(map(torch.equal, second, third))
+    assert not all(map(torch.equal, others[1], others[2]))
 
 
 def test_the_same_seed_gives_the_same_bits(plain: Backbone) -> None:

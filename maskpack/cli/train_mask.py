@@ -79,6 +79,13 @@ def train_mask(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the method; repeatable."),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="small (masks that code to few bytes) or accurate, for what other options leave "
+            "open.  [default: the method's paper]"
+        ),
+    ] = None,
     norms: Annotated[
         str | None,
         typer.Option(help="frozen, scale, stats or task.  [default: as the method's paper]"),
@@ -196,6 +203,7 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
     if missing and not (len(missing) == 2 and given["resume"] and given["output"]):
         raise typer.BadParameter(f"{' and '.join(missing)} missing (or --resume -o RUN)")
     from maskpack.learn import Options
+    from maskpack.recipes import with_recipe
     from maskpack.runs import Run
 
     output: Path | None = given["output"]
@@ -210,8 +218,8 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
                 )
         kept = Options.of_run(Run(output))
         return output, dataclasses.replace(kept, workers=workers, device=given["device"])
-    recipe = "epochs batch_size opt lr head_opt head_lr momentum weight_decay sched decay_epochs"
-    recipe += " decay_rate warmup_epochs min_lr head_init size_penalty freeze_epochs"
+    fields = "epochs batch_size opt lr head_opt head_lr momentum weight_decay sched decay_epochs"
+    fields += " decay_rate warmup_epochs min_lr head_init size_penalty freeze_epochs"
     preprocess = "img_size crop_pct interpolation mean std"
     augment = {
         "crop_mode": "train_crop_mode",
@@ -232,11 +240,13 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
         set=dict(_pair(text) for text in given["set_"] or []),
         include=tuple(given["include"] or ()),
         exclude=tuple(given["exclude"] or ()),
-        recipe={key: given[key] for key in recipe.split() if given[key] is not None},
+        recipe={key: given[key] for key in fields.split() if given[key] is not None},
         preprocess={key: given[key] for key in preprocess.split() if given[key] is not None},
         augment={key: given[o] for key, o in augment.items() if given[o] is not None},
         workers=workers,
     )
+    if given["recipe"] is not None:
+        options = with_recipe(options, given["recipe"])
     label = f"{options.name or options.task}-{options.method.rpartition(':')[2]}"
     return output or Path("runs") / label, options
 

@@ -26,7 +26,11 @@ class Affine(Method):
     `form="simple"` is eq. 3: k3 is 0. Each k is "learned" or a fixed number; k0="auto" is 1 where
     a norm follows the layer (its output's scale is lost there) and learned elsewhere. There is one
     k per layer or per output channel. The gradient of a bit is straight-through ("identity") or
-    that of the sigmoid. Scores start uniform in [init_low, init_high].
+    that of the sigmoid. Scores start uniform in [init_low, init_high], all bits 1, as in the paper.
+
+    With `init="zeros"`, which is not the paper's, all bits start at 0 (scores are those values
+    negated) and k3 at -1. A bit that flips takes its weight away, as in Piggyback, until k2 and k3
+    learn better; and ones stay rare, so that the mask can be coded.
     """
 
     form: str = "full"
@@ -36,6 +40,7 @@ class Affine(Method):
     k1: str | float = LEARNED
     k2: str | float = LEARNED
     k3: str | float = LEARNED
+    init: str = "ones"
     init_low: float = 1e-4
     init_high: float = 2e-4
 
@@ -48,6 +53,7 @@ class Affine(Method):
     def __post_init__(self) -> None:
         check_choice("form", self.form, ("full", "simple"))
         check_choice("granularity", self.granularity, ("layer", "channel"))
+        check_choice("init", self.init, ("ones", "zeros"))
         check_choice("surrogate", self.surrogate, ("identity", "sigmoid"))
         for key in START:
             value = getattr(self, key)
@@ -56,6 +62,8 @@ class Affine(Method):
                 raise OptionError(f"{key}={value!r}: expected {' or '.join(words)} or a number")
         if self.init_low > self.init_high:
             raise OptionError(f"init_low={self.init_low!r}: expected at most init_high")
+        if self.init == "zeros" and (self.form == "simple" or self.k3 in (0, 0.0)):
+            raise OptionError("init='zeros' needs k3: without it no bit would ever get a gradient")
         if self.form == "simple" and self.k3 not in (LEARNED, 0, 0.0):
             raise OptionError(f"form='simple' has no k3, found k3={self.k3!r}; use form='full'")
 
@@ -66,13 +74,15 @@ class Affine(Method):
     def init_params(self, weight: Tensor, layer: Layer, generator: Generator) -> dict[str, Tensor]:
         scores = torch.empty_like(weight)
         scores.uniform_(self.init_low, self.init_high, generator=generator)
+        if self.init == "zeros":
+            scores.neg_()
         shape = [1] * weight.dim()
         if self.granularity == "channel" and shape:
             shape[layer.channel] = weight.shape[layer.channel]
         params = {"scores": scores}
-        for key, start in START.items():
+        for key in START:
             if self._learned(key, layer):
-                params[key] = torch.full(shape, start, dtype=weight.dtype)
+                params[key] = torch.full(shape, self._start(key), dtype=weight.dtype)
         return params
 
     def mask(self, params: Params, training: bool = False) -> dict[str, Tensor]:
@@ -94,11 +104,20 @@ class Affine(Method):
     def distance_to_flip(self, params: Params) -> float:
         return nearest(params["scores"], 0.0)
 
+    def confine(self, params: Params) -> None:
+        if self.init == "zeros":
+            params["scores"].clamp_(min=-self.init_high)
+        else:
+            params["scores"].clamp_(max=self.init_high)
+
+    def _start(self, key: str) -> float:
+        return -1.0 if key == "k3" and self.init == "zeros" else START[key]
+
     def _fixed(self, key: str) -> float:
         value = getattr(self, key)
         if key == "k3" and self.form == "simple":
             return 0.0
-        return START[key] if isinstance(value, str) else float(value)
+        return self._start(key) if isinstance(value, str) else float(value)
 
     def _learned(self, key: str, layer: Layer) -> bool:
         value = getattr(self, key)

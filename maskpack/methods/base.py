@@ -83,6 +83,13 @@ class Method(ABC):
         """How far the nearest score is from its threshold (scores carry no unit)."""
         return math.inf
 
+    def confine(self, params: Params) -> None:  # noqa: B027 - a method may have no scores
+        """Keep scores from going further from their threshold than they began; in place.
+
+        Called after each step that a size penalty was part of: a penalty pushes the same way for
+        ever, and a bit that has been pushed away could not come back when its gradient asks.
+        """
+
 
 def steps_to_flip(distance: float, lr: float) -> int:
     """First optimiser step at which Adam can take a score over its threshold.

@@ -98,6 +98,9 @@ class KSM(Method):
     def distance_to_flip(self, params: Params) -> float:
         return nearest(params["scores"], self.threshold)
 
+    def confine(self, params: Params) -> None:
+        params["scores"].clamp_(max=max(self.init_scale, self.threshold))
+
     def _scale(self, scores: Tensor, hard: Tensor) -> Tensor:
         """Scaling coefficients of the zeros (eq. 5), as their stored type keeps them.
 

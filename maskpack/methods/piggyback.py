@@ -87,6 +87,10 @@ class Piggyback(Method):
         zero = (0.0,) if self.values == "ternary" else ()
         return nearest(params["scores"], self.threshold, *zero)
 
+    def confine(self, params: Params) -> None:
+        if self.init != "weight-based":  # where every layer begins elsewhere
+            params["scores"].clamp_(max=max(self.init_scale, self.threshold))
+
 
 class _DivideGradient(torch.autograd.Function):
     @staticmethod
