@@ -94,6 +94,11 @@ def score_task(
     """
     packed = pack.task(name)
     find_scope(scope)
+    if "task" not in packed.info:
+        raise OptionError(
+            f"{pack.path}: {name} does not say what it was taught, so it cannot be scored; pack its "
+            "checkpoint again with --task NAME, and --data DIR for a folder of pictures"
+        )
     base = (bases or Bases(backbone, weights, trust_code)).open(pack, packed)
     try:
         about = dict(packed.info["task"])

@@ -388,7 +388,7 @@ def test_without_a_task_eval_says_what_is_missing(place: Path) -> None:
     scored = run_here(
         place, "eval", "own.safetensors", "--backbone", "tinynet:build", "--weights", "base.pth"
     )
-    assert "the header does not say how to score it" in failed(scored)
+    assert "own does not say what it was taught" in failed(scored)
 
 
 def test_distilling_lowers_the_logits_difference_and_keeps_the_bits(place: Path) -> None:
