@@ -293,9 +293,8 @@ def quantized(task: PackedTask, stream: str, dtype: str, rank: int = 0) -> Strea
             data = task.values(stream).astype(NUMPY[DTYPES[dtype]])
         if not np.isfinite(data).all():
             raise ValueError("a value is beyond float16")
-    return dataclasses.replace(
-        kept, dtype=dtype, data=data, rank=rank if dtype in quantize.RANGES else 0, sha256=""
-    )
+    rank = rank if dtype in quantize.RANGES else 0
+    return dataclasses.replace(kept, dtype=dtype, data=data, rank=rank, sha256="", users=1)
 
 
 def stream_hash(data: Array) -> str:

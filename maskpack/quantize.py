@@ -31,8 +31,11 @@ RANGES = {
     "uint4": (0, 15),
 }
 PLAIN_FROM = 100  # a larger range is stored as bytes, a smaller one as planes of bits
-LARGEST = 1 << 27  # values in planes: a file can claim any number of zeros in a few bytes
-SHRINK = np.linspace(0.25, 1.0, 31, dtype=np.float32)  # of the scale that leaves nothing clipped
+# a file can claim any number of zeros in a few bytes: this many values are believed of any stream,
+# and of a long one so many a byte
+BELIEVED = 1 << 25
+BELIEVED_A_BYTE = 64
+SHRINK = np.geomspace(0.1, 1.0, 31, dtype=np.float32)  # of the scale that leaves nothing clipped
 LARGEST_SCALE = float(np.finfo(np.float16).max)
 
 
@@ -43,56 +46,74 @@ def encode(arrays: Sequence[Floats], kind: str, rank: int = 0) -> Bytes:
     31 candidates the one with the smallest squared error.
 
     Raises:
-        ValueError: a value is too large for float16 scales.
+        ValueError: a value is too large for float16 scales, or they are more zeros than `decode`
+            believes.
     """
-    rows = [row for array in arrays for row in _rows(_factors(array, rank))]
-    scales = np.empty(len(rows), "<f2")
-    integers: list[Integers] = []
-    for place, row in enumerate(rows):
-        scales[place], found = _nearest(row, *RANGES[kind])
-        integers.append(found)
-    flat = np.concatenate(integers) if integers else np.zeros(0, np.int16)
-    return np.concatenate([scales.view(np.uint8), _pack(flat, *RANGES[kind])])
+    matrices = [_as_rows(factor) for array in arrays for factor in _factors(array, rank)]
+    found = [_nearest(matrix, *RANGES[kind]) for matrix in matrices]
+    scales = np.concatenate([np.zeros(0, "<f2"), *(scale for scale, _ in found)])
+    flat = np.concatenate([np.zeros(0, np.int16), *(whole.reshape(-1) for _, whole in found)])
+    data = np.concatenate([scales.astype("<f2").view(np.uint8), _pack(flat, *RANGES[kind])])
+    _check_believable([array.shape for array in arrays], rank, data.size)
+    return data
 
 
 def decode(data: Bytes, shapes: Sequence[Shape], kind: str, rank: int = 0) -> list[Floats]:
     """Inverse of `encode`, to the nearest integers.
 
     Raises:
-        ValueError: the bytes do not fit the shapes.
+        ValueError: the bytes do not fit the shapes; raised before anything large is allocated.
     """
-    lengths = [length for shape in shapes for length in _lengths(shape, rank)]
-    if sum(lengths) > max(LARGEST, data.size):
-        raise ValueError(f"{sum(lengths)} values, expected at most {LARGEST}")
+    _check_believable(shapes, rank, data.size)
+    stored = [matrix for shape in shapes for matrix in _stored(shape, rank)]  # (rows, columns)
     reader = codec.Reader(data)
-    scales = reader.take(2 * len(lengths)).view("<f2").astype(np.float32)
+    scales = reader.take(2 * sum(rows for rows, _ in stored)).view("<f2").astype(np.float32)
     if not (np.isfinite(scales).all() and (scales >= 0).all()):
         raise ValueError("a scale is negative, NaN or infinite")
-    flat = _unpack(reader, sum(lengths), *RANGES[kind])
+    flat = _unpack(reader, sum(rows * columns for rows, columns in stored), *RANGES[kind])
     reader.end()
-    values = flat * np.repeat(scales, lengths)
-    arrays: list[Floats] = []
-    offset = 0
-    for shape in shapes:
-        size = sum(_lengths(shape, rank))
-        arrays.append(_product(values[offset : offset + size], shape, rank))
-        offset += size
-    return arrays
+    matrices: list[Floats] = []
+    row = place = 0
+    for rows, columns in stored:
+        whole = flat[place : place + rows * columns].reshape(rows, columns)
+        matrices.append(whole * scales[row : row + rows, None])
+        row, place = row + rows, place + rows * columns
+    remaining = iter(matrices)
+    return [
+        _product(next(remaining), next(remaining), shape)
+        if _thin(shape, rank)
+        else next(remaining).reshape(shape)
+        for shape in shapes
+    ]
 
 
-def _nearest(row: Floats, low: int, high: int) -> tuple[float, Integers]:
-    """The scale and the integers that are nearest to a row, scale times integer, in squares."""
-    largest = float(np.abs(row).max()) if row.size else 0.0
-    if not largest / high <= LARGEST_SCALE:
-        raise ValueError(f"{largest:g} is beyond what a float16 scale reaches")
-    candidates = np.unique((SHRINK * np.float32(largest / high)).astype(np.float16))
-    best, error = (0.0, np.zeros(row.size, np.int16)), float(np.square(row).sum(dtype=np.float64))
-    for scale in candidates[candidates > 0].astype(np.float32):
-        integers = np.clip(np.rint(row / scale), low, high)
-        missed = float(np.square(row - integers * scale).sum(dtype=np.float64))
-        if missed < error:
-            best, error = (float(scale), integers.astype(np.int16)), missed
-    return best
+def _check_believable(shapes: Sequence[Shape], rank: int, size: int) -> None:
+    """Raise ValueError where `size` bytes cannot hold the scales, or would hold mostly zeros."""
+    rows = sum(count for shape in shapes for count, _ in _stored(shape, rank))
+    if 2 * rows > size:
+        raise ValueError(f"{size} bytes, the scales of {rows} rows alone need {2 * rows}")
+    values, most = sum(math.prod(shape) for shape in shapes), BELIEVED_A_BYTE * size
+    if values > max(BELIEVED, most):
+        raise ValueError(f"{values} values in {size} bytes, expected at most {max(BELIEVED, most)}")
+
+
+def _nearest(matrix: Floats, low: int, high: int) -> tuple[npt.NDArray[np.float16], Integers]:
+    """The scale and the integers nearest to each row, scale times integer, in squares."""
+    largest = np.abs(matrix).max(axis=1, initial=0.0) / np.float32(high)
+    if not (largest <= LARGEST_SCALE).all():
+        raise ValueError(f"{largest.max() * high:g} is beyond what a float16 scale reaches")
+    scales = np.zeros(len(matrix), np.float16)
+    integers = np.zeros(matrix.shape, np.int16)
+    error = np.square(matrix).sum(axis=1, dtype=np.float64)
+    for share in SHRINK:
+        tried = (share * largest).astype(np.float16)
+        step = np.where(tried > 0, tried, 1).astype(np.float32)[:, None]
+        found = np.clip(np.rint(matrix / step), low, high)
+        missed = np.square(matrix - found * step).sum(axis=1, dtype=np.float64)
+        better = (missed < error) & (tried > 0)
+        scales[better], error[better] = tried[better], missed[better]
+        integers[better] = found[better]
+    return scales, integers
 
 
 # ---- integers <-> bytes
@@ -111,19 +132,19 @@ def _pack(values: Integers, low: int, high: int) -> Bytes:
     return np.concatenate(parts)
 
 
-def _unpack(reader: codec.Reader, count: int, low: int, high: int) -> npt.NDArray[np.float32]:
+def _unpack(reader: codec.Reader, count: int, low: int, high: int) -> npt.NDArray[np.integer[Any]]:
     if high >= PLAIN_FROM:
         plain = reader.take(count)
-        return plain.view(np.int8 if low < 0 else np.uint8).astype(np.float32)
-    left = np.flatnonzero(_unpack_plane(reader, count))
-    values = np.zeros(count, np.float32)
-    values[left] = 1
+        return plain.view(np.int8) if low < 0 else plain
+    larger = _unpack_plane(reader, count)
+    values = larger.astype(np.int8)
     for _ in range(1, high):
-        left = left[_unpack_plane(reader, left.size)]
-        values[left] += 1
+        larger[larger] = _unpack_plane(reader, int(np.count_nonzero(larger)))
+        values += larger
     if low < 0:
-        set_ = np.flatnonzero(values)
-        values[set_[_unpack_plane(reader, set_.size)]] *= -1
+        negative = values != 0
+        negative[negative] = _unpack_plane(reader, int(np.count_nonzero(negative)))
+        np.negative(values, where=negative, out=values)
     return values
 
 
@@ -149,7 +170,21 @@ def _thin(shape: Shape, rank: int) -> bool:
     return rank > 0 and len(shape) > 1 and rank < min(_matrix(shape))
 
 
-def _factors(array: Floats, rank: int) -> list[Any]:
+def _stored(shape: Shape, rank: int) -> list[tuple[int, int]]:
+    """Rows and columns of what is stored of an array: itself, or its two factors."""
+    if len(shape) < 2:
+        return [(1, math.prod(shape))]
+    rows, columns = _matrix(shape)
+    return [(rank, rows), (rank, columns)] if _thin(shape, rank) else [(rows, columns)]
+
+
+def _as_rows(array: Floats) -> Floats:
+    """(rows, columns), one row of an array with less than two dimensions."""
+    shape = _matrix(array.shape) if array.ndim > 1 else (1, array.size)
+    return np.ascontiguousarray(array, np.float32).reshape(shape)
+
+
+def _factors(array: Floats, rank: int) -> list[Floats]:
     """The array itself; or, by its largest singular values, (rank, rows) and (rank, columns)."""
     if not _thin(array.shape, rank):
         return [array]
@@ -158,28 +193,9 @@ def _factors(array: Floats, rank: int) -> list[Any]:
     return [u.T[:rank] * root, v[:rank] * root]
 
 
-def _product(values: Floats, shape: Shape, rank: int) -> Floats:
-    if not _thin(shape, rank):
-        return values.reshape(shape)
-    rows, columns = _matrix(shape)
-    left, right = values[: rank * rows], values[rank * rows :]
-    total = np.zeros((rows, columns), np.float32)
-    for one, other in zip(left.reshape(rank, rows), right.reshape(rank, columns), strict=True):
+def _product(left: Floats, right: Floats, shape: Shape) -> Floats:
+    """The array of which `_factors` made these two."""
+    total = np.zeros(_matrix(shape), np.float32)
+    for one, other in zip(left, right, strict=True):
         total += np.outer(one, other)  # in this order everywhere: a matrix product has none
     return total.reshape(shape)
-
-
-def _rows(arrays: Sequence[Any]) -> list[Floats]:
-    return [
-        np.ascontiguousarray(row, np.float32).reshape(-1)
-        for array in arrays
-        for row in (array if array.ndim > 1 else [array])
-    ]
-
-
-def _lengths(shape: Shape, rank: int) -> list[int]:
-    """Values of every row of what is stored of an array."""
-    if len(shape) < 2:
-        return [math.prod(shape)]
-    rows, columns = _matrix(shape)
-    return [rows] * rank + [columns] * rank if _thin(shape, rank) else [columns] * rows

@@ -112,6 +112,8 @@ def _brings_every_weight(task: PackedTask, base: Backbone) -> bool:
     """
     if "weights" not in task.streams or not task.streams.keys() <= set(OWN):
         return False
+    if any(stream.delta for stream in task.streams.values()):
+        return False  # differences to the backbone's own values
     brought = {name for stream in task.streams.values() for name, _ in stream.table}
     state = {name: t for name, t in base.state().items() if t.is_floating_point()}
     # a tensor with several names is kept under one
@@ -249,7 +251,9 @@ def recoded(pack: Pack, coded: bool) -> Pack:
                 small = codec.encode(raw, counts) if coded else raw
                 worth = small.size < raw.size
                 data = small if worth else raw
-                streams[key] = dataclasses.replace(stream, data=data, coded=worth)
+                streams[key] = dataclasses.replace(
+                    stream, data=data, coded=worth, sha256="", users=1
+                )
         tasks[name] = dataclasses.replace(task, streams=streams)
     return Pack(pack.backbone, tasks, pack.path)
 

@@ -1,7 +1,8 @@
 """Fewer bits for a packed task's head, norms, coefficients and whole weights. Lossy.
 
 Norms and weights in integers are kept as their difference to the backbone's own, norms with their
-running statistics folded into weight and bias.
+running statistics folded into weight and bias. Coefficients of either sign have signed integers of
+as many bits. Where integers would take no fewer bytes than float16, it is float16.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def shrunk(task: PackedTask, storage: Storage, base: Backbone) -> PackedTask:
     """
     streams = dict(task.streams)
     for part, kind in storage.changed.items():
-        for key in [key for key, stream in task.streams.items() if _part(key, stream) == part]:
+        for key in [
+            key for key, stream in task.streams.items() if stream_part(key, stream) == part
+        ]:
             if task.streams[key].dtype == "u8":
                 continue  # a method's own integers, which training saw
             try:
@@ -80,22 +83,24 @@ def shrunk(task: PackedTask, storage: Storage, base: Backbone) -> PackedTask:
     return dataclasses.replace(task, streams=streams)
 
 
-def _part(key: str, stream: Stream) -> str:
-    return stream_part(key, stream)
-
-
 def _stored(task: PackedTask, key: str, kind: str, base: Backbone) -> Stream:
     rank = _rank(kind)
     if rank:
         kind = kind.partition("-")[2] or "int8"
     dtype = STREAM_DTYPES.get(kind, kind)
-    if dtype not in quantize.RANGES or key not in ("norms", "weights"):
-        return quantized(task, key, dtype, rank)
-    if task.streams[key].delta:
+    if dtype not in quantize.RANGES:
         return quantized(task, key, dtype)
-    changes = _differences(task, key, base)
-    whole = dataclasses.replace(task, streams={**task.streams, key: encode(changes, "f32")})
-    return dataclasses.replace(quantized(whole, key, dtype), delta=True)
+    if dtype.startswith("u") and (task.values(key) < 0).any():
+        dtype = dtype.removeprefix("u")
+    if key in ("norms", "weights") and not task.streams[key].delta:
+        changes = _differences(task, key, base)
+        if any(name.rpartition(".")[2] in STATISTICS for name in changes):
+            return quantized(task, key, "f16")  # a variance so rounded might end below 0
+        kept = dataclasses.replace(encode(changes, "f32"), delta=True)
+        task = dataclasses.replace(task, streams={**task.streams, key: kept})
+    small = quantized(task, key, dtype, rank)
+    plain = quantized(task, key, "f16")
+    return small if small.data.nbytes < plain.data.nbytes else plain
 
 
 def _differences(task: PackedTask, key: str, base: Backbone) -> dict[str, Array]:
