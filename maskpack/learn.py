@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from maskpack import bits, methods, packfile
 from maskpack.backbones import RUN_PREFIX
@@ -21,7 +22,9 @@ from maskpack.packing import info_of, unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.resolve import open_backbone, pack_run
 from maskpack.runs import Run, State
-from maskpack.tasks import Subset, carve_validation, open_task
+from maskpack.tasks import open_task
+from maskpack.tasks.splits import VAL_FRACTION, train_and_val
+from maskpack.teaching import open_teacher
 from maskpack.train import (
     OPTIMIZERS,
     SCHEDULES,
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
 # what may differ between a run and its continuation without changing a number
 FREE = ("workers", "data", "download", "device")
 HEAD_INITS = ("random", "zeros")
-SPLIT_SEED = 0  # the carved validation split is the task's, not the run's: seeds stay comparable
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,10 @@ class Options:
     recipe: Mapping[str, Any] = field(default_factory=dict)  # fields of Recipe
     preprocess: Mapping[str, Any] = field(default_factory=dict)  # fields of Preprocess
     augment: Mapping[str, Any] = field(default_factory=dict)  # fields of Augment
+    teacher: str | None = None  # a run or pack of the same task
     no_aug: bool = False
     select: str = "val"
-    val_fraction: float = 0.1
+    val_fraction: float = VAL_FRACTION
     seed: int = 0
     amp: bool = False
     workers: int = 0
@@ -99,6 +102,7 @@ class Session:
     recipe: Recipe
     preprocess: Preprocess
     augment: Augment
+    teacher: nn.Module | None = None
 
     def resolved(self) -> dict[str, Any]:
         """Every option with its value, as options.json keeps them."""
@@ -124,6 +128,7 @@ class Session:
                 "augment": dataclasses.asdict(self.augment),
                 "recipe": dataclasses.asdict(self.recipe),
                 "select": options.select,
+                "val_fraction": options.val_fraction,
                 "seed": options.seed,
                 "best": {
                     key: value
@@ -192,7 +197,8 @@ def open_session(options: Options, backbone: Backbone | None = None) -> Session:
     if recipe.head_init == "zeros":
         for parameter in network.network.get_submodule(backbone.head).parameters():
             torch.nn.init.zeros_(parameter)
-    return Session(options, backbone, task, network, recipe, preprocess, augment)
+    teacher = open_teacher(options.teacher, task, preprocess) if options.teacher else None
+    return Session(options, backbone, task, network, recipe, preprocess, augment, teacher)
 
 
 def learn(
@@ -275,23 +281,15 @@ def make_trainer(session: Session) -> Trainer:
         workers=session.options.workers,
         device=pick_device(session.options.device),
         amp=session.options.amp,
+        teacher=session.teacher,
     )
 
 
 def training_splits(task: Task, options: Options) -> tuple[LabelledImages, LabelledImages]:
     """The pictures to train on and those that choose the best epoch."""
-    train = task.dataset("train")
     if options.select == "test":
-        return train, task.dataset("test")
-    if "val" in task.splits():
-        return train, task.dataset("val")
-    kept, held = carve_validation(train.labels, options.val_fraction, SPLIT_SEED)
-    if not held:
-        raise OptionError(
-            f"--val-fraction {options.val_fraction}: no picture is left for validation; "
-            "raise it, or use --select test as the papers do"
-        )
-    return Subset(train, kept), Subset(train, held)
+        return task.dataset("train"), task.dataset("test")
+    return train_and_val(task, options.val_fraction)
 
 
 def score_test(session: Session, run: Run) -> dict[str, Any]:
@@ -410,6 +408,10 @@ def check_recipe(recipe: Recipe) -> None:
             option = name.replace("_", "-")
             raise OptionError(f"--{option} {getattr(recipe, name)}: expected 1 or more")
     rates = ("lr", "head_lr", "momentum", "weight_decay", "warmup_epochs", "min_lr")
+    if not 0 <= recipe.distill <= 1:
+        raise OptionError(f"--distill {recipe.distill}: expected a share of the loss, 0 to 1")
+    if not recipe.temperature > 0:
+        raise OptionError(f"--temperature {recipe.temperature}: expected a number above 0")
     for name in (*rates, "size_penalty", "freeze_epochs"):
         value = getattr(recipe, name)
         if value is not None and not (math.isfinite(value) and value >= 0):

@@ -18,6 +18,7 @@ from maskpack.masking import MaskedNetwork, named_params
 from maskpack.preprocess import Augment, Preprocess, train_transform
 from maskpack.runs import State
 from maskpack.tasks.loading import batches, count_batches
+from maskpack.teaching import soft_loss
 
 if TYPE_CHECKING:
     from maskpack.methods.base import Recipe
@@ -82,9 +83,12 @@ class Trainer:
     workers: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     amp: bool = False
+    teacher: nn.Module | None = None
 
     def __post_init__(self) -> None:
         self.network.to(self.device).to(memory_format=torch.channels_last)
+        if self.teacher is not None:
+            self.teacher.eval().to(self.device)
         self.network.keeps_masks = self.recipe.size_penalty > 0
         self.optimizers = make_optimizers(self.network, self.recipe)
         # a batch of one picture has no variance for a batch norm to divide by
@@ -160,8 +164,12 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             output = self.network(images)
+            taught = self._taught(images)
         output = output.float()
         loss = self.task.loss(output, target)
+        if taught is not None:
+            soft = soft_loss(output, taught.float(), self.recipe.temperature)
+            loss = (1 - self.recipe.distill) * loss + self.recipe.distill * soft
         value = float(loss.detach())
         if self.recipe.size_penalty:
             size = coded_size(self.network.used_masks, self.network.method.stores)
@@ -182,6 +190,11 @@ class Trainer:
         self._sums.loss += value * len(images)
         self._sums.metric += float(self.task.score(output.detach(), target).sum())
         self._sums.count += len(images)
+
+    @torch.no_grad()
+    def _taught(self, images: Tensor) -> Tensor | None:
+        """What the teacher makes of a batch."""
+        return None if self.teacher is None else self.teacher(images)
 
     def _validate(self, tick: Callable[[], None]) -> dict[str, Any]:
         score = evaluate(

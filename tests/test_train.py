@@ -27,6 +27,7 @@ from maskpack.network import task_network
 from maskpack.preprocess import Augment
 from maskpack.runs import State
 from maskpack.tasks import Classification
+from maskpack.teaching import soft_loss
 from maskpack.train import (
     EpochDone,
     Progress,
@@ -311,6 +312,28 @@ def test_the_loss_that_is_shown_is_the_tasks_own(plain: Backbone) -> None:
         run(trained)
         rows.append(trained.history[0]["train_loss"])
     assert rows[0] == rows[1]
+
+
+def test_the_soft_loss_by_hand() -> None:
+    ours, theirs = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    p = 1 / (1 + math.exp(-1))  # ours at temperature 2; theirs is one half each
+    expected = 4 * (0.5 * math.log(0.5 / p) + 0.5 * math.log(0.5 / (1 - p)))
+    assert float(soft_loss(ours, theirs, 2.0)) == pytest.approx(expected)
+    assert float(soft_loss(ours, ours + 3, 2.0)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("distill", "same"), [(1.0, True), (0.0, False)])
+def test_a_teacher_stands_for_the_labels(plain: Backbone, distill: float, same: bool) -> None:
+    teacher = network(plain, "fine-tune", norms="task").baked()
+    images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+    found = []
+    for target in (labels, (labels + 1) % 3):
+        torch.manual_seed(0)
+        student = trainer(network(plain), distill=distill)
+        student = replace(student, teacher=teacher)
+        student._train_step(images, target)
+        found.append(student.network.network.get_submodule("fc").weight.detach().clone())
+    assert torch.equal(*found) == same
 
 
 def test_frozen_bits_stay_while_all_else_goes_on(plain: Backbone) -> None:

@@ -122,6 +122,19 @@ def train_mask(
     freeze_epochs: Annotated[
         int | None, typer.Option(help="Mask bits stay fixed for so many last epochs.")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH[#TASK]",
+            help="Learn from the outputs of this run or pack of the same task, too.",
+        ),
+    ] = None,
+    distill: Annotated[
+        float | None, typer.Option(help="Share of the loss that is the teacher's.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="That softens outputs and the teacher's.")
+    ] = None,
     amp: Annotated[bool, typer.Option("--amp", help="bfloat16 autocast; scores stay float32.")] = (
         False
     ),
@@ -219,7 +232,8 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
         kept = Options.of_run(Run(output))
         return output, dataclasses.replace(kept, workers=workers, device=given["device"])
     fields = "epochs batch_size opt lr head_opt head_lr momentum weight_decay sched decay_epochs"
-    fields += " decay_rate warmup_epochs min_lr head_init size_penalty freeze_epochs"
+    fields += " decay_rate warmup_epochs min_lr head_init size_penalty"
+    fields += " freeze_epochs distill temperature"
     preprocess = "img_size crop_pct interpolation mean std"
     augment = {
         "crop_mode": "train_crop_mode",
@@ -232,8 +246,8 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
         "random_erasing": "reprob",
     }
     same = (
-        "backbone task method name weights head data download norms no_aug select val_fraction "
-        "seed amp device"
+        "backbone task method name weights head data download norms no_aug teacher "
+        "select val_fraction seed amp device"
     )
     options = Options(
         **{key: given[key] for key in same.split()},

@@ -47,6 +47,8 @@ class Recipe:
     min_lr: float = 0.0
     head_init: str = "random"  # or "zeros": what is learnt is then all there is to store
     size_penalty: float = 0.0  # loss (nats) that a kB of coded mask must pay for itself
+    distill: float = 0.5  # with a teacher: the share of the loss that is to give its outputs
+    temperature: float = 2.0  # which divides its logits and ours
     freeze_epochs: int = 0  # mask bits stay as they are for so many last epochs
 
 
