@@ -1,0 +1,102 @@
+"""What size.py trains: a method's run or a LoRA adapter, in folders that are found again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maskpack import methods
+from maskpack.learn import Options, learn, open_session
+from maskpack.runs import Run
+
+GRID = (1e-4, 3e-4, 1e-3)
+LORA_GRID = (1e-3, 3e-3, 1e-2)  # factors of a product want larger steps than weights
+HEAD_LR = 1e-3  # classifier-only has nothing else to learn: ten times its grid value
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained; several rows of the table may share one."""
+
+    method: str  # or "lora"
+    lr: float
+    norms: str = ""  # "": as the method's paper
+    set: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # what differs from the common one
+    rank: int = 0  # of LoRA
+
+    @property
+    def name(self) -> str:
+        """Of its runs' folders, without rate and seed; accuracy.py calls its own the same."""
+        if self.rank:
+            return f"{self.method}-r{self.rank}"
+        own = methods.make(self.method).norms
+        parts = [self.method, *([f"{self.norms}-norms"] if self.norms not in ("", own) else [])]
+        changes = {**self.set, **self.recipe}
+        parts += [f"{key.replace('_', '-')}-{value}" for key, value in sorted(changes.items())]
+        return "-".join(parts)
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        return LORA_GRID if self.rank else GRID
+
+
+def options(training: Training, task: str, seed: int, args: argparse.Namespace) -> Options:
+    name, _, data = task.partition("=")
+    plain = training.method == "classifier-only" and training.norms in ("", "frozen")
+    common = {
+        "epochs": args.epochs,
+        "opt": "adam",
+        "lr": training.lr,
+        "head_opt": "adam",
+        "head_lr": 10 * training.lr if plain else HEAD_LR,
+        "sched": "cosine",
+    }
+    return Options(
+        backbone=args.backbone,
+        task=name,
+        data=data or None,
+        method="classifier-only" if training.rank else training.method,
+        set=training.set,
+        norms=training.norms or None,
+        seed=seed,
+        recipe=common | dict(training.recipe),
+        preprocess={"img_size": args.img_size},
+        # a folder's pictures are taken whole, as the built-in tasks' are; digits are not flipped
+        augment={"crop_mode": "resize", "hflip": 0.0} if data else {},
+    )
+
+
+def place(task: str, args: argparse.Namespace) -> Path:
+    folder = f"{task.partition('=')[0]}-{args.img_size}px-{args.epochs}ep"
+    return args.output / args.backbone / folder
+
+
+def run_path(training: Training, task: str, seed: int, args: argparse.Namespace) -> Path:
+    return place(task, args) / f"{training.name}-lr{training.lr:g}-s{seed}"
+
+
+def train(job: tuple[Training, str, int], args: argparse.Namespace) -> float:
+    """Train a run unless it is finished; its best accuracy on validation."""
+    training, task, seed = job
+    path = run_path(*job, args)
+    if Run(path).result is None:  # peft's folders have a result.json too
+        say(f"training {path.name} on {task}")
+        session = open_session(options(training, task, seed, args))
+        if training.rank:
+            import lora
+
+            lora.train(session, training.rank, path)
+        else:
+            learn(session, path, resume=True)
+    result = Run(path).result
+    assert result is not None
+    return result["best"]["val_accuracy"]
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # tables alone go to stdout
