@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maskpack.preprocess import Augment, Preprocess, eval_transform
 from maskpack.tasks.loading import batches
@@ -26,7 +26,6 @@ class Score:
     count: int
 
 
-@torch.no_grad()
 def evaluate(
     network: nn.Module,
     task: Task,
@@ -41,19 +40,33 @@ def evaluate(
     tick: Callable[[], None] = lambda: None,
 ) -> Score:
     """Mean metric and loss of a network in eval mode. `tick` is called after every batch."""
-    transform = eval_transform(preprocess, augment)
-    network = network.eval().to(device).to(memory_format=torch.channels_last)
-    correct = loss = 0.0
-    count = 0
-    for images, target in batches(
+    pictures = batches(
         dataset,
-        transform,
+        eval_transform(preprocess, augment),
         batch_size=batch_size,
         shuffle=False,
         seed=0,
         epoch=0,
         workers=workers,
-    ):
+    )
+    return evaluate_batches(network, task, pictures, device=device, amp=amp, tick=tick)
+
+
+@torch.no_grad()
+def evaluate_batches(
+    network: nn.Module,
+    task: Task,
+    pictures: Iterable[tuple[Tensor, Any]],
+    *,
+    device: torch.device | str = "cpu",
+    amp: bool = False,
+    tick: Callable[[], None] = lambda: None,
+) -> Score:
+    """`evaluate` on batches that are made already: float32 (batch, 3, h, w), target."""
+    network = network.eval().to(device).to(memory_format=torch.channels_last)
+    correct = loss = 0.0
+    count = 0
+    for images, target in pictures:
         images = images.to(device, memory_format=torch.channels_last)
         target = target.to(device)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=amp):

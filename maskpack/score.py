@@ -18,7 +18,8 @@ from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import wilson
 from maskpack.resolve import check_base, open_base
 from maskpack.tasks import open_task
-from maskpack.tasks.base import Classification
+from maskpack.tasks.base import Classification, LabelledImages, Task
+from maskpack.tasks.splits import VAL_FRACTION, train_and_val
 
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
@@ -35,6 +36,11 @@ class Bases:
     weights: str | None = None
     trust_code: bool = False
     _opened: dict[tuple[object, ...], Backbone] = field(default_factory=dict, repr=False)
+    _given: dict[str, Backbone] = field(default_factory=dict, repr=False)
+
+    def give(self, backbone: Backbone) -> None:
+        """Use an opened backbone for every pack that was made for its weights."""
+        self._given[backbone.fingerprint] = backbone
 
     def open(self, pack: Pack, task: PackedTask) -> Backbone:
         """The backbone of a task, checked against its pack.
@@ -42,6 +48,9 @@ class Bases:
         Raises:
             BackboneError: it cannot be had or is another one.
         """
+        if (given := self._given.get(pack.backbone.fingerprint)) is not None:
+            check_base(pack, task, given, trust_code=self.trust_code)
+            return given
         name = self.backbone or pack.backbone.name
         key = (name, pack.backbone.fingerprint, pack.backbone.head, self._trusts(pack, name))
         if key in self._opened:
@@ -61,6 +70,68 @@ class Bases:
         harmless = not backbones.names_code(name) and not name.startswith(backbones.RUN_PREFIX)
         named = self.backbone is not None or self.trust_code
         return harmless or named or (pack.path is not None and Path(pack.path).is_dir())
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A task's pictures and how they go in, as its pack says."""
+
+    task: Task
+    preprocess: Preprocess
+    augment: Augment
+    val_fraction: float
+    recorded: Any  # the test score that the pack tells, if it does
+
+    def pictures(self, split: str) -> LabelledImages:
+        """Of train, val or test; without a val split of its own, those that training held out."""
+        if split == "val":
+            return train_and_val(self.task, self.val_fraction)[1]
+        return self.task.dataset(split)
+
+
+def open_exam(pack: Pack, name: str, data: str | None = None) -> Exam:
+    """What a task is scored on. `data` is where its pictures are now.
+
+    Raises:
+        OptionError: the task does not say what it was taught.
+        PackFormatError: or not well enough.
+        DataError: the pictures are missing, or have other classes than the task was learnt on.
+    """
+    packed = pack.task(name)
+    says_its_task(pack, packed)
+    try:
+        about = dict(packed.info["task"])
+        preprocess = Preprocess(**packed.info["preprocess"])
+        augment = Augment(**packed.info["augment"])
+        original = about["name"]
+        recorded = packed.info.get("test", {}).get(about["metric"])
+        folder = data if data is not None else packed.info.get("data")
+        if not isinstance(original, str) or not isinstance(folder, str | None):
+            raise TypeError("the task's name or its folder is no text")
+        fraction = packed.info.get("val_fraction", VAL_FRACTION)
+        if type(fraction) not in (int, float) or not 0 < fraction < 1:
+            raise TypeError(f"val_fraction is {fraction!r}")
+    except (KeyError, TypeError, AttributeError, OptionError) as error:
+        raise PackFormatError(
+            f"{pack.path}: {name}: the header does not say how to score it "
+            f"({one_line(repr(error))})"
+        ) from error
+    task = open_task(original, folder)
+    if task.describe().get("classes") != about.get("classes"):
+        raise DataError(
+            f"{name}: the pictures of {folder or original} have other classes than the task was "
+            "learnt on; give the right folder with --data TASK=DIR"
+        )
+    return Exam(task, preprocess, augment, float(fraction), recorded)
+
+
+def says_its_task(pack: Pack, packed: PackedTask) -> None:
+    """Raise OptionError for a task whose header does not say what it was taught."""
+    if "task" not in packed.info:
+        raise OptionError(
+            f"{pack.path}: {packed.name} does not say what it was taught, so it cannot be scored; "
+            "pack its checkpoint again with --task NAME, and --data DIR for a folder of pictures"
+        )
 
 
 def score_task(
@@ -94,39 +165,17 @@ def score_task(
     """
     packed = pack.task(name)
     find_scope(scope)
-    if "task" not in packed.info:
-        raise OptionError(
-            f"{pack.path}: {name} does not say what it was taught, so it cannot be scored; pack its "
-            "checkpoint again with --task NAME, and --data DIR for a folder of pictures"
-        )
+    says_its_task(pack, packed)
     base = (bases or Bases(backbone, weights, trust_code)).open(pack, packed)
-    try:
-        about = dict(packed.info["task"])
-        preprocess = Preprocess(**packed.info["preprocess"])
-        augment = Augment(**packed.info["augment"])
-        original = about["name"]
-        recorded = packed.info.get("test", {}).get(about["metric"])
-        folder = data if data is not None else packed.info.get("data")
-        if not isinstance(original, str) or not isinstance(folder, str | None):
-            raise TypeError("the task's name or its folder is no text")
-    except (KeyError, TypeError, AttributeError, OptionError) as error:
-        raise PackFormatError(
-            f"{pack.path}: {name}: the header does not say how to score it "
-            f"({one_line(repr(error))})"
-        ) from error
-    task = open_task(original, folder)
-    if task.describe().get("classes") != about.get("classes"):
-        raise DataError(
-            f"{name}: the pictures of {folder or original} have other classes than the task was "
-            "learnt on; give the right folder with --data TASK=DIR"
-        )
+    exam = open_exam(pack, name, data)
+    task = exam.task
     network = unpack_task(packed, base)
     score = evaluate(
         network,
         task,
-        task.dataset(split),
-        preprocess,
-        augment,
+        exam.pictures(split),
+        exam.preprocess,
+        exam.augment,
         batch_size=batch_size,
         workers=workers,
         device=device,
@@ -146,7 +195,7 @@ def score_task(
         task.metric: score.value,
         "low": low,
         "high": high,
-        "recorded": recorded if split == "test" else None,
+        "recorded": exam.recorded if split == "test" else None,
         "count": score.count,
         "bytes": total,
         "MB": total / 1e6,

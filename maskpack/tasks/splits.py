@@ -12,7 +12,10 @@ from maskpack.errors import OptionError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from maskpack.tasks.base import LabelledImages
+    from maskpack.tasks.base import LabelledImages, Task
+
+SPLIT_SEED = 0  # the carved validation split is the task's, not the run's: seeds stay comparable
+VAL_FRACTION = 0.1  # of the training pictures, where nobody says otherwise
 
 # Names that people give the splits, in folders and files
 SPLIT_OF = {
@@ -51,6 +54,31 @@ def carve_validation(
         val.extend(sorted(indices, key=lambda index: _rank(seed, index))[:count])
     chosen = set(val)
     return [index for index in range(len(labels)) if index not in chosen], sorted(val)
+
+
+def is_carved(task: Task) -> bool:
+    """Whether validation pictures are taken from train: the task has no val split of its own."""
+    return "val" not in task.splits()
+
+
+def train_and_val(
+    task: Task, fraction: float = VAL_FRACTION
+) -> tuple[LabelledImages, LabelledImages]:
+    """The pictures to train on and those to choose by: the val split, or a share of train.
+
+    Raises:
+        OptionError: the share is no picture.
+    """
+    train = task.dataset("train")
+    if not is_carved(task):
+        return train, task.dataset("val")
+    kept, held = carve_validation(train.labels, fraction, SPLIT_SEED)
+    if not held:
+        raise OptionError(
+            f"--val-fraction {fraction}: no picture is left for validation; "
+            "raise it, or use --select test as the papers do"
+        )
+    return Subset(train, kept), Subset(train, held)
 
 
 def _rank(seed: int, index: int) -> bytes:
