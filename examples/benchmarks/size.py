@@ -34,7 +34,7 @@ import functools
 import json
 import statistics
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,11 @@ import stored
 import torch
 from stored import Storage, Trained
 from torch import Tensor, nn
-from trained import Training, options, place, run_path, say, train
+from trained import Training, options, place, run_path, say, train_all
 
 from maskpack.evaluate import evaluate
 from maskpack.learn import Session, open_session
+from maskpack.recipes import RARE
 
 Z95 = 1.96
 
@@ -63,14 +64,22 @@ class Row:
 
     def described(self) -> str:
         """Changes with anything that would change the file."""
-        return f"{self.training} {self.store.__name__} {sorted(self.how.items())}"
+        how = {key: getattr(value, "changed", value) for key, value in self.how.items()}
+        return f"{self.training.name}, {self.training.lr:g}: {self.store.__name__} {how}"
 
 
 def masks(method: str, lr: float, storage: Storage, **more: Any) -> Row:
-    """A row of masks: `more` are norms, set and recipe of its Training."""
+    """A row of masks: `more` are norms, set, recipe and teacher of its Training."""
     return Row(Training(method, lr, **more), stored.packed, {"storage": storage})
 
 
+def size_recipe(penalty: float) -> dict[str, Any]:
+    """Training for size (`--recipe small`), at a price."""
+    return {"size_penalty": penalty, "head_init": "zeros"}
+
+
+SMALL = Storage(head="int3", norms="int2", coefficients="fp16")
+TINY = Storage(head="int2", norms="int2")
 FINE_TUNE = Training("fine-tune", 1e-3)
 CLASSIFIER = Training("classifier-only", 3e-4)
 REFERENCE = "fine-tune, fp32"
@@ -98,16 +107,28 @@ ROWS = {
         )
         for kind in ("fp16", "int8", "int4")
     },
-    "masks: piggyback": masks("piggyback", 3e-4, stored.HALVES),
-    "masks: scales of norms": masks(
-        "piggyback", 3e-4, Storage(head="int4", norms="int4"), norms="scale"
-    ),
-    "masks: small": masks(
+    "masks: accurate": masks(
         "piggyback",
         3e-4,
-        Storage(head="int3", norms="int2"),
-        norms="scale",
-        recipe={"size_penalty": 0.024, "head_init": "zeros"},
+        Storage(head="int8", norms="fp16"),
+        norms="task",
+        recipe={"size_penalty": 0.008},
+    ),
+    "masks: small": masks("piggyback", 3e-4, SMALL, norms="scale", recipe=size_recipe(0.025)),
+    "masks: small, taught": masks(
+        "piggyback", 3e-4, SMALL, norms="scale", recipe=size_recipe(0.05), teacher=FINE_TUNE
+    ),
+    "masks: tiny, taught": masks(
+        "piggyback", 3e-4, TINY, norms="scale", recipe=size_recipe(0.1), teacher=FINE_TUNE
+    ),
+    "masks: tiny, taught, frozen norms": masks(
+        "piggyback", 3e-4, TINY, norms="frozen", recipe=size_recipe(0.1), teacher=FINE_TUNE
+    ),
+    "masks: affine, small": masks(
+        "affine", 3e-4, SMALL, norms="scale", set=RARE["affine"], recipe=size_recipe(0.025)
+    ),
+    "masks: ksm, small": masks(
+        "ksm", 3e-4, SMALL, norms="scale", set=RARE["ksm"], recipe=size_recipe(0.025)
     ),
 }
 Cell = tuple[str, str, int]  # label, task, seed
@@ -116,17 +137,16 @@ Cell = tuple[str, str, int]  # label, task, seed
 # ---- learning rates
 
 
-def choose_rates(rows: Mapping[str, Row], args: argparse.Namespace, pool: Any) -> None:
+def choose_rates(rows: Mapping[str, Row], args: argparse.Namespace, pool: Executor) -> None:
     """Train every row's grid on the first task with seed 0 and print what validation says."""
-    trainings = [row.training for row in rows.values() if row.training.rank in (0, 4)]
-    jobs = {
-        run_path(one, args.tasks[0], 0, args): (one, args.tasks[0], 0)
-        for training in trainings
-        for one in (dataclasses.replace(training, lr=lr) for lr in training.grid)
-    }
+    jobs = [
+        (dataclasses.replace(row.training, lr=lr), args.tasks[0], 0)
+        for row in rows.values()
+        if row.training.rank in (0, 4)
+        for lr in row.training.grid
+    ]
     found: dict[str, dict[float, float]] = {}
-    scores = pool.map(functools.partial(train, args=args), jobs.values())
-    for (training, _, _), value in zip(jobs.values(), scores, strict=True):
+    for (training, _, _), value in zip(jobs, train_all(jobs, args, pool), strict=True):
         found.setdefault(training.name, {})[training.lr] = value
     for name, values in found.items():
         shown = ", ".join(f"{lr:g}: {value:.4f}" for lr, value in values.items())
@@ -174,7 +194,8 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     path = point_path(cell, args)
     path.parent.mkdir(exist_ok=True)
     file = path.with_suffix(row.suffix)
-    session = open_session(options(row.training, task, seed, args))
+    asked = dataclasses.replace(options(row.training, task, seed, args), teacher=None)
+    session = open_session(asked)
     trained = Trained(session, run_path(row.training, task, seed, args))
     network = row.store(trained, file, **row.how)
     noting = Noting(session)
@@ -272,15 +293,11 @@ def main() -> None:
     if args.print:
         points = {cell: kept_point(cell, args) for cell in cells}
     else:
-        jobs = {}
-        for label, task, seed in cells:
-            training = rows[label].training
-            jobs[run_path(training, task, seed, args)] = (training, task, seed)
         with ProcessPoolExecutor(args.jobs, None, torch.set_num_threads, (1,)) as pool:
             if args.grid:
                 choose_rates(rows, args, pool)
                 return
-            list(pool.map(functools.partial(train, args=args), jobs.values()))
+            train_all(((rows[x].training, task, s) for x, task, s in cells), args, pool)
             found = pool.map(functools.partial(measure, args=args), cells)
             points = dict(zip(cells, found, strict=True))
     tables = []
