@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ class Training:
     set: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)  # what differs from the common one
     rank: int = 0  # of LoRA
+    teacher: Training | None = None  # whose run of the same task and seed is learnt from
 
     @property
     def name(self) -> str:
@@ -36,6 +39,7 @@ class Training:
             return f"{self.method}-r{self.rank}"
         own = methods.make(self.method).norms
         parts = [self.method, *([f"{self.norms}-norms"] if self.norms not in ("", own) else [])]
+        parts += ["taught"] if self.teacher else []
         changes = {**self.set, **self.recipe}
         parts += [f"{key.replace('_', '-')}-{value}" for key, value in sorted(changes.items())]
         return "-".join(parts)
@@ -45,8 +49,12 @@ class Training:
         return LORA_GRID if self.rank else GRID
 
 
+Job = tuple[Training, str, int]  # what, task, seed
+
+
 def options(training: Training, task: str, seed: int, args: argparse.Namespace) -> Options:
     name, _, data = task.partition("=")
+    teacher = training.teacher
     plain = training.method == "classifier-only" and training.norms in ("", "frozen")
     common = {
         "epochs": args.epochs,
@@ -64,6 +72,7 @@ def options(training: Training, task: str, seed: int, args: argparse.Namespace) 
         set=training.set,
         norms=training.norms or None,
         seed=seed,
+        teacher=str(run_path(teacher, task, seed, args)) if teacher else None,
         recipe=common | dict(training.recipe),
         preprocess={"img_size": args.img_size},
         # a folder's pictures are taken whole, as the built-in tasks' are; digits are not flipped
@@ -80,7 +89,19 @@ def run_path(training: Training, task: str, seed: int, args: argparse.Namespace)
     return place(task, args) / f"{training.name}-lr{training.lr:g}-s{seed}"
 
 
-def train(job: tuple[Training, str, int], args: argparse.Namespace) -> float:
+def train_all(jobs: Iterable[Job], args: argparse.Namespace, pool: Executor) -> list[float]:
+    """Train every run that is not finished, once; their best accuracies on validation."""
+    jobs = list(jobs)
+    taught = [(one.teacher, task, seed) for one, task, seed in jobs if one.teacher]
+    found: dict[Path, float] = {}
+    for wave in (taught, jobs):  # teachers first
+        todo = {run_path(*job, args): job for job in wave}
+        values = pool.map(functools.partial(train, args=args), todo.values())
+        found |= dict(zip(todo, values, strict=True))
+    return [found[run_path(*job, args)] for job in jobs]
+
+
+def train(job: Job, args: argparse.Namespace) -> float:
     """Train a run unless it is finished; its best accuracy on validation."""
     training, task, seed = job
     path = run_path(*job, args)
