@@ -53,6 +53,28 @@ def test_a_metric_that_is_no_share_has_no_interval(
     assert other == share | {"low": None, "high": None}
 
 
+# ---- bytes as papers count them
+
+
+def test_a_scope_changes_bytes_and_nothing_else(place: Path) -> None:
+    pack = read(place / "zoo")
+    every, ksm, piggyback = (
+        score_task(pack, "one", trust_code=True, scope=scope)
+        for scope in ("all", "ksm", "piggyback")
+    )
+    head = 4 * (3 * 12 + 3)
+    assert (ksm["bytes"], ksm["head"], ksm["MB"]) == (head, head, head / 1e6)
+    assert ksm["ratio"] == (pack.backbone.size_bytes + head) / head
+    assert "header" not in ksm
+    # without its head nothing is left of classifier-only
+    assert (piggyback["bytes"], piggyback["head"], piggyback["ratio"]) == (0, None, None)
+    sizes = {"bytes", "MB", "MiB", "ratio", "of fine-tuned", "header", "head"}
+    for row in (ksm, piggyback):
+        assert {key: row[key] for key in row if key not in sizes} == {
+            key: every[key] for key in every if key not in sizes
+        }
+
+
 # ---- bits a masked weight
 
 

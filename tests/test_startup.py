@@ -53,6 +53,7 @@ def command(*arguments: str) -> str:
         (("train-mask", "--help"), 0, "Example: maskpack train-mask"),
         (("inspect", str(GOLDEN)), 0, "resnet50/IMAGENET1K_V2"),
         (("inspect", str(GOLDEN), "--json"), 0, '"birds"'),
+        (("inspect", str(GOLDEN), "--scope", "ksm"), 0, "MiB"),
         (("inspect", "nowhere"), 1, "error: nowhere: cannot be read"),
         (("train-maks",), 2, "No such command 'train-maks'"),
         (("train-mask", "--backbone", "x"), 2, "--task missing (or --resume"),
