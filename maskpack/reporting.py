@@ -14,9 +14,11 @@ from maskpack.render import FORMATS, rendered
 from maskpack.render.plots import PLOT_FORMATS, write_plots
 from maskpack.summary import summarize
 
+Source = str | Path | Pack
+
 
 def write_report(
-    sources: Sequence[str | Path | Pack],
+    sources: Source | Sequence[Source],
     path: str | Path | None = None,
     *,
     plots: str | Path | None = None,
@@ -34,7 +36,8 @@ def write_report(
     if plot_format not in PLOT_FORMATS:
         expected = " or ".join(PLOT_FORMATS)
         raise OptionError(f"plots as {plot_format!r}: expected {expected}")
-    summary = summarize(opened(sources))
+    listed = [sources] if isinstance(sources, (str, Path, Pack)) else sources
+    summary = summarize(opened(listed))
     if path is not None and format is not None:
         write_text(Path(path), rendered(summary, format))
     if plots is not None:
@@ -42,7 +45,7 @@ def write_report(
     return summary
 
 
-def opened(sources: Iterable[str | Path | Pack]) -> Iterator[Pack]:
+def opened(sources: Iterable[Source]) -> Iterator[Pack]:
     """Each pack once, in order, read when its turn comes; torch is imported only for runs."""
     seen: set[Path] = set()
     for source in sources:

@@ -176,7 +176,7 @@ def _left(place: int, left: int) -> str:
 def _tasks(summary: Mapping[str, Any]) -> str:
     rows = {row["label"]: row for row in summary["tasks"]}
     if not rows:
-        return '<section id="tasks"><h2>Tasks</h2><p class="text">None.</p></section>'
+        return '<section id="tasks"><h2>Tasks</h2><p class="text">There are none.</p></section>'
     used = [part for part in SHOWN_PARTS if any(row["bytes"].get(part) for row in rows.values())]
     keys = "".join(
         f'<li><span class="block {part}"></span><span>{part}</span></li>' for part in used
