@@ -227,7 +227,7 @@ def _originals(tasks: Sequence[Row]) -> list[Row]:
         scored = [row for row in rows if row["test"] is not None]
         front = pareto_front([(row["total"], row["test"]) for row in scored])
         for place in front:
-            scored[place]["on front"] = True
+            scored[place]["on front"] = len(scored) > 1  # alone, it has beaten nothing
         best = scored[front[-1]] if front else None
         within = [row for row in scored if best and best["low"] is not None]
         within = [row for row in within if best and row["test"] >= best["low"]]

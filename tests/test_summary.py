@@ -75,6 +75,12 @@ def test_tasks_are_compared_with_those_that_learnt_the_same() -> None:
     ]
 
 
+def test_a_task_learnt_once_has_beaten_nothing() -> None:
+    summary = summarize([pack(piggyback("one"), plain("untested", None))])
+    assert summary["originals"][0]["best"] == "one"
+    assert not any(row["on front"] for row in summary["tasks"])
+
+
 # ---- names
 
 

@@ -12,11 +12,18 @@ NUMBERED = 12  # rows of a square that are drawn with numbers
 TITLED = 8000  # cells; in a larger one only rows tell their values
 
 
+def cell_size(figure: Heat) -> tuple[int, int]:
+    """Width and height of a cell, in pixels."""
+    if figure.square:
+        return (LARGE, 26) if len(figure.rows) <= NUMBERED else (ROW, ROW)
+    return CELL, ROW
+
+
 def draw_heat(figure: Heat) -> str:
     """Names and cells side by side, as HTML with an svg element in it, and what shades mean."""
     low, high = figure.bounds()
     numbered = figure.square and len(figure.rows) <= NUMBERED
-    cell, row = (LARGE, 26) if numbered else (ROW, ROW) if figure.square else (CELL, ROW)
+    cell, row = cell_size(figure)
     width, height = cell * len(figure.columns), row * (len(figure.rows) + 1)
     parts = [
         text((n + 0.5) * cell, row - 5, str(n + 1), "tick", "middle")

@@ -77,6 +77,9 @@ def _band(line: Line, across: Scale, up: Scale) -> str:
         for n, (low, high) in enumerate(zip(line.lows, line.highs, strict=True), 1)
         if low is not None and high is not None
     ]
+    if len(ends) == 1:
+        x, low, high = ends[0]
+        return tag("rect", x=x - 2, y=high, width=4, height=low - high, class_="band")
     outline = [(x, high) for x, _, high in ends] + [(x, low) for x, low, _ in reversed(ends)]
     return tag("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in outline), class_="band")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from maskpack.render.axes import legend
 from maskpack.render.figures import Figure, Heat, Lines, Scatter
-from maskpack.render.heat import draw_heat
+from maskpack.render.heat import cell_size, draw_heat
 from maskpack.render.lines import draw_lines
 from maskpack.render.scatter import draw_scatter
 from maskpack.render.sections import Section, called_alike, layer_names, sections, series_of
@@ -91,7 +91,8 @@ def _section(section: Section, summary: Mapping[str, Any]) -> str:
 
 def _broad(figures: Sequence[Figure]) -> bool:
     """Is one of them too wide to stand beside another?"""
-    return any(isinstance(figure, Heat) and len(figure.columns) > 26 for figure in figures)
+    heats = [figure for figure in figures if isinstance(figure, Heat)]
+    return any(cell_size(figure)[0] * len(figure.columns) > 0.6 * HALF[0] for figure in heats)
 
 
 def _figure(

@@ -121,7 +121,9 @@ def _scatters(summary: Mapping[str, Any], series: Mapping[str, tuple[int, str]])
             single += scored
     for metric in dict.fromkeys(row["metric"] for row in single):
         scored = [row for row in single if row["metric"] == metric]
-        title = "Tasks given once" if found or len(scored) > 1 else scored[0]["original"]
+        title = "Tasks given once" if found else "All tasks"
+        if len(scored) == 1:
+            title = scored[0]["original"]
         found.append(_scatter(title, metric, scored, series, rivals=False))
     return found
 
