@@ -412,7 +412,7 @@ def check_recipe(recipe: Recipe) -> None:
         raise OptionError(f"--distill {recipe.distill}: expected a share of the loss, 0 to 1")
     if not recipe.temperature > 0:
         raise OptionError(f"--temperature {recipe.temperature}: expected a number above 0")
-    for name in (*rates, "size_penalty", "freeze_epochs"):
+    for name in (*rates, "size_penalty", "head_epochs", "freeze_epochs"):
         value = getattr(recipe, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
             option = name.replace("_", "-")

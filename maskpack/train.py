@@ -183,8 +183,9 @@ class Trainer:
         if self.epoch >= self.recipe.epochs - self.recipe.freeze_epochs:
             for scores in self.network.scores():
                 scores.grad = None  # the optimiser leaves it as it is, moments and all
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+        for role, optimizer in self.optimizers.items():
+            if role == "head" or self.epoch >= self.recipe.head_epochs:
+                optimizer.step()
         if self.recipe.size_penalty:
             self.network.confine()
         self._sums.loss += value * len(images)

@@ -336,6 +336,21 @@ def test_a_teacher_stands_for_the_labels(plain: Backbone, distill: float, same: 
     assert torch.equal(*found) == same
 
 
+def test_at_first_only_the_head_learns(plain: Backbone) -> None:
+    masked = network(plain, norms="scale")
+    moved = []
+    trained = trainer(masked, epochs=2, head_epochs=1)
+    before = [[p.detach().clone() for p in ps] for ps in masked.trained_groups().values()]
+    for event in trained.run():
+        if isinstance(event, EpochDone):
+            groups = masked.trained_groups()
+            after = [[p.detach().clone() for p in ps] for ps in groups.values()]
+            pairs = zip(groups, before, after, strict=True)
+            moved.append({role for role, a, b in pairs if not all(map(torch.equal, a, b))})
+            before = after
+    assert moved == [{"head"}, {"head", "norms", "scores"}]
+
+
 def test_frozen_bits_stay_while_all_else_goes_on(plain: Backbone) -> None:
     masked = network(plain, "affine", norms="task")
     trained = trainer(masked, epochs=3, freeze_epochs=1)

@@ -75,7 +75,7 @@ def masks(method: str, lr: float, storage: Storage, **more: Any) -> Row:
 
 def size_recipe(penalty: float) -> dict[str, Any]:
     """Training for size (`--recipe small`), at a price."""
-    return {"size_penalty": penalty, "head_init": "zeros"}
+    return {"size_penalty": penalty, "head_init": "zeros", "head_epochs": 1}
 
 
 SMALL = Storage(head="int3", norms="int2", coefficients="fp16")
@@ -115,14 +115,14 @@ ROWS = {
         recipe={"size_penalty": 0.008},
     ),
     "masks: small": masks("piggyback", 3e-4, SMALL, norms="scale", recipe=size_recipe(0.025)),
-    "masks: small, taught": masks(
+    "masks: taught, small": masks(
         "piggyback", 3e-4, SMALL, norms="scale", recipe=size_recipe(0.05), teacher=FINE_TUNE
     ),
-    "masks: tiny, taught": masks(
-        "piggyback", 3e-4, TINY, norms="scale", recipe=size_recipe(0.1), teacher=FINE_TUNE
+    "masks: taught, smaller": masks(
+        "piggyback", 3e-4, TINY, norms="scale", recipe=size_recipe(0.05), teacher=FINE_TUNE
     ),
-    "masks: tiny, taught, frozen norms": masks(
-        "piggyback", 3e-4, TINY, norms="frozen", recipe=size_recipe(0.1), teacher=FINE_TUNE
+    "masks: taught, tiny": masks(
+        "piggyback", 3e-4, TINY, norms="scale", recipe=size_recipe(0.15), teacher=FINE_TUNE
     ),
     "masks: affine, small": masks(
         "affine", 3e-4, SMALL, norms="scale", set=RARE["affine"], recipe=size_recipe(0.025)

@@ -115,6 +115,9 @@ def train_mask(
     head_init: Annotated[
         str | None, typer.Option(help="random, or zeros (codes to fewer bytes).")
     ] = None,
+    head_epochs: Annotated[
+        int | None, typer.Option(help="Only the head learns for so many first epochs.")
+    ] = None,
     size_penalty: Annotated[
         float | None,
         typer.Option(help="Loss that a kB of coded mask must be worth; try 0.01 to 0.1."),
@@ -232,8 +235,8 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
         kept = Options.of_run(Run(output))
         return output, dataclasses.replace(kept, workers=workers, device=given["device"])
     fields = "epochs batch_size opt lr head_opt head_lr momentum weight_decay sched decay_epochs"
-    fields += " decay_rate warmup_epochs min_lr head_init size_penalty"
-    fields += " freeze_epochs distill temperature"
+    fields += " decay_rate warmup_epochs min_lr head_init head_epochs"
+    fields += " size_penalty freeze_epochs distill temperature"
     preprocess = "img_size crop_pct interpolation mean std"
     augment = {
         "crop_mode": "train_crop_mode",

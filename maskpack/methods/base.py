@@ -45,6 +45,7 @@ class Recipe:
     decay_rate: float = 0.1
     warmup_epochs: int = 0
     min_lr: float = 0.0
+    head_epochs: int = 0  # so many first epochs only the head learns
     head_init: str = "random"  # or "zeros": what is learnt is then all there is to store
     size_penalty: float = 0.0  # loss (nats) that a kB of coded mask must pay for itself
     distill: float = 0.5  # with a teacher: the share of the loss that is to give its outputs
