@@ -23,8 +23,8 @@ import maskpack
 from maskpack import packfile
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone, replace_head, seeded
-from maskpack.checkpoints import read_checkpoint
-from maskpack.converting import Conversion, convert
+from maskpack.convert.checkpoints import read_checkpoint
+from maskpack.convert.converting import Conversion, convert
 from maskpack.errors import BackboneError, MaskpackError, OptionError
 from maskpack.packing import unpack_task
 from maskpack.score import score_task

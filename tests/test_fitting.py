@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskpack import fitting, methods
+from maskpack import methods
+from maskpack.convert import fitting
 from maskpack.errors import OptionError, UnknownName
 from maskpack.layers import Layer
 from maskpack.methods.base import Method

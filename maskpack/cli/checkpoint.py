@@ -11,7 +11,7 @@ from maskpack.cli.app import stderr, verbosity
 
 if TYPE_CHECKING:
     from maskpack.packed import Pack
-    from maskpack.taught import Taught
+    from maskpack.convert.taught import Taught
 
 PANEL = "Fine-tuned networks"
 ONLY = ("backbone", "weights", "task", "data", "img_size", "train_crop_mode", "distill")
@@ -40,18 +40,24 @@ Tasks = Annotated[
     list[str] | None,
     _option("What it was fine-tuned on, to score it and for --distill.", "[NAME=]TASK"),
 ]
-Data = Annotated[list[str] | None, _option("The task's pictures.", "[NAME=]DIR")]
+Data = Annotated[
+    list[str] | None,
+    _option("The task's pictures, or where those of a run or pack are now.", "[NAME=]DIR"),
+]
 ImgSize = Annotated[int | None, _option("Of its pictures.  [default: the backbone's]")]
 CropMode = Annotated[str | None, _option("Of its training: rrc or resize.")]
 Distill = Annotated[int, _option("Train the scales on so many training pictures.")]
 OnDevice = Annotated[str, _option("Of scoring and --distill: auto, cpu, cuda or mps.")]
 
 
-def check_options(given: dict[str, Any]) -> None:
-    """Refuse options that do not go together, before anything is opened."""
+def check_options(given: dict[str, Any], scored: bool) -> None:
+    """Refuse options that do not go together, before anything is opened.
+
+    `scored` tasks have pictures, which may be elsewhere now.
+    """
     if not given["from_checkpoint"]:
         for key in ONLY:
-            if given[key]:
+            if given[key] and not (key == "data" and scored):
                 option = key.replace("_", "-")
                 raise typer.BadParameter(f"--{option} goes with --from-checkpoint")
     elif given["backbone"] is None:
@@ -62,7 +68,7 @@ def checkpoints(given: dict[str, Any]) -> list[Pack]:
     """The pack of the command's --from-checkpoint files, if there are any."""
     if not given["from_checkpoint"]:
         return []
-    from maskpack.converting import Conversion, convert
+    from maskpack.convert.converting import Conversion, convert
     from maskpack.learn import pick_device
     from maskpack.resolve import open_backbone
 
@@ -75,7 +81,7 @@ def checkpoints(given: dict[str, Any]) -> list[Pack]:
 
 def _taught(given: dict[str, Any]) -> dict[str | None, Taught]:
     """What --task, --data and the picture options say: by task name, None for all others."""
-    from maskpack.taught import taught_by_name
+    from maskpack.convert.taught import taught_by_name
 
     tasks, data = (dict(_pair(text) for text in given[key] or []) for key in ("task", "data"))
     size, mode = given["img_size"], given["train_crop_mode"]

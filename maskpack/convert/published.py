@@ -16,7 +16,7 @@ from maskpack.packing import mask_streams, own_streams
 
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
-    from maskpack.piggyback_files import PublishedTask
+    from maskpack.convert.piggyback_files import PublishedTask
 
 NEAR = 1e-6  # that code itself takes weights for the same that differ by rounding
 

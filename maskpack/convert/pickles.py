@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from maskpack.bags import Array, Storages, Unpickler, stand_in
+from maskpack.convert.bags import Array, Storages, Unpickler, stand_in
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save wrote first before 1.6
 OPCODES = (
