@@ -1,0 +1,1 @@
+"""Networks that were fine-tuned, and masks that others published, as packed tasks."""
