@@ -130,6 +130,35 @@ ROWS = {
     "masks: ksm, small": masks(
         "ksm", 3e-4, SMALL, norms="scale", set=RARE["ksm"], recipe=size_recipe(0.025)
     ),
+    # what each part of "masks: small" is for: that part left out, or another way in its place
+    **{
+        f"parts: {label}": masks(
+            "piggyback", lr, SMALL, norms=norms, set=set_, recipe=size_recipe(0.025) | recipe
+        )
+        for label, lr, norms, set_, recipe in (
+            ("no penalty", 3e-4, "scale", {}, {"size_penalty": 0.0}),
+            (
+                "no penalty, scores start twice as far",
+                3e-4,
+                "scale",
+                {"init_scale": 0.015},
+                {"size_penalty": 0.0},
+            ),
+            ("no penalty, lr 1e-4", 1e-4, "scale", {}, {"size_penalty": 0.0}),
+            (
+                "no penalty, bits frozen for 5 epochs",
+                3e-4,
+                "scale",
+                {},
+                {"size_penalty": 0.0, "freeze_epochs": 5},
+            ),
+            ("penalty 0.1", 3e-4, "scale", {}, {"size_penalty": 0.1}),
+            ("penalty 0.008", 3e-4, "scale", {}, {"size_penalty": 0.008}),
+            ("no head epochs", 3e-4, "scale", {}, {"head_epochs": 0}),
+            ("random head", 3e-4, "scale", {}, {"head_init": "random"}),
+            ("frozen norms", 3e-4, "frozen", {}, {}),
+        )
+    },
 }
 Cell = tuple[str, str, int]  # label, task, seed
 
