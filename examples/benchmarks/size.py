@@ -115,15 +115,21 @@ ROWS = {
         recipe={"size_penalty": 0.008},
     ),
     "masks: small": masks("piggyback", 3e-4, SMALL, norms="scale", recipe=size_recipe(0.025)),
-    "masks: taught, small": masks(
-        "piggyback", 3e-4, SMALL, norms="scale", recipe=size_recipe(0.05), teacher=FINE_TUNE
-    ),
-    "masks: taught, smaller": masks(
-        "piggyback", 3e-4, TINY, norms="scale", recipe=size_recipe(0.05), teacher=FINE_TUNE
-    ),
-    "masks: taught, tiny": masks(
-        "piggyback", 3e-4, TINY, norms="scale", recipe=size_recipe(0.15), teacher=FINE_TUNE
-    ),
+    **{
+        f"masks: taught, {label}": masks(
+            "piggyback",
+            3e-4,
+            storage,
+            norms="scale",
+            recipe=size_recipe(penalty) | {"epochs": 20},
+            teacher=FINE_TUNE,
+        )
+        for label, penalty, storage in (
+            ("small", 0.05, SMALL),
+            ("smaller", 0.05, TINY),
+            ("tiny", 0.15, TINY),
+        )
+    },
     "masks: affine, small": masks(
         "affine", 3e-4, SMALL, norms="scale", set=RARE["affine"], recipe=size_recipe(0.025)
     ),
