@@ -1,4 +1,4 @@
-"""Training as a person watches it, on stderr: a live bar on a terminal, plain lines elsewhere."""
+"""Training and measuring as a person watches them, on stderr: live on a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from maskpack.ladder import Row
     from maskpack.train import EpochDone, Progress
 
 PLAIN_SECONDS = 30.0  # between two plain lines within an epoch
@@ -98,3 +99,44 @@ class Watcher:
             f"loss {event.loss:.4f} {self.metric} {event.metric:.4f}{ones} "
             f"{event.images_per_second:.0f} images/s"
         )
+
+
+class Measuring:
+    """Takes the rows that `choose` measures; use as a context manager."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self.console = console
+        self.quiet = quiet
+        self._status: Any = None
+        self._counts: dict[str, int] = {}
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Measuring:
+        if self.console.is_terminal and not self.quiet:
+            self._status = self.console.status("opening ...")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, name: str, row: Row) -> None:
+        self._counts[name] = self._counts.get(name, 0) + 1
+        kinds = ", ".join(f"{part} {kind}" for part, kind in row.storage.changed.items())
+        line = (
+            f"{name}, combination {self._counts[name]}: {kinds or 'as it is'}, "
+            f"{row.bytes:,} bytes, validation {row.metric:.4f}, loss {row.loss:.4f}"
+        )
+        if self._status is not None:
+            from rich.text import Text
+
+            self._status.update(Text(line))
+        elif not self.quiet and time.monotonic() - self._last_line > PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -52,7 +52,8 @@ class Storage:
     def __post_init__(self) -> None:
         for part, kinds in KINDS.items():
             value = getattr(self, part)
-            if value not in kinds and not (part == "head" and _rank(value)):
+            rank, kind = rank_and_kind(value)
+            if kind not in kinds or (rank and (part != "head" or kind not in SIGNED)):
                 more = ", rank8, rank8-int4" if part == "head" else ""
                 raise OptionError(f"{part} as {value!r}: expected {', '.join(kinds)}{more}")
 
@@ -84,9 +85,7 @@ def shrunk(task: PackedTask, storage: Storage, base: Backbone) -> PackedTask:
 
 
 def _stored(task: PackedTask, key: str, kind: str, base: Backbone) -> Stream:
-    rank = _rank(kind)
-    if rank:
-        kind = kind.partition("-")[2] or "int8"
+    rank, kind = rank_and_kind(kind)
     dtype = STREAM_DTYPES.get(kind, kind)
     if dtype not in quantize.RANGES:
         return quantized(task, key, dtype)
@@ -144,7 +143,7 @@ def _folded(
     return folded
 
 
-def _rank(kind: str) -> int:
-    found = re.fullmatch(r"rank([1-9]\d{0,3})(?:-(\w+))?", kind)
-    known = found and (found[2] is None or found[2] in SIGNED)
-    return int(found[1]) if found and known else 0
+def rank_and_kind(text: str) -> tuple[int, str]:
+    """ "rank8-int4" -> (8, "int4"); "rank8" -> (8, "int8"); "int4" -> (0, "int4")."""
+    found = re.fullmatch(r"rank([1-9]\d{0,3})(?:-(\w+))?", text)
+    return (int(found[1]), found[2] or "int8") if found else (0, text)

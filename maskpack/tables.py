@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from maskpack.errors import printable
 
@@ -41,7 +41,7 @@ def print_rows(title: str, rows: Sequence[Row], format: str | None = None) -> No
     columns = list(dict.fromkeys(column for row in rows for column in _columns(row)))
     names = [key if inner is None else inner for key, inner in columns]
     if format == "table":
-        _draw(title, names, columns, rows)
+        _draw(title, names, columns, rows, sys.stdout)
         return
     if format == "md":
         print(f"## {title}\n")
@@ -56,7 +56,16 @@ def print_rows(title: str, rows: Sequence[Row], format: str | None = None) -> No
     print()
 
 
-def _draw(title: str, names: list[str], columns: list[Column], rows: Sequence[Row]) -> None:
+def draw_rows(title: str, rows: Sequence[Row]) -> None:
+    """A table on stderr, drawn."""
+    columns = list(dict.fromkeys(column for row in rows for column in _columns(row)))
+    names = [key if inner is None else inner for key, inner in columns]
+    _draw(title, names, columns, rows, sys.stderr)
+
+
+def _draw(
+    title: str, names: list[str], columns: list[Column], rows: Sequence[Row], file: TextIO
+) -> None:
     """On a terminal too narrow for all columns they go on below, the first one repeated."""
     from rich.cells import cell_len
     from rich.console import Console
@@ -65,8 +74,8 @@ def _draw(title: str, names: list[str], columns: list[Column], rows: Sequence[Ro
     cells = [[_pretty(column[0], _cell(row, column)) for row in rows] for column in columns]
     widths = [max(map(cell_len, [n, *c])) for n, c in zip(names, cells, strict=True)]
     # a file or a pipe has no width; nothing is wrapped there
-    room = None if sys.stdout.isatty() else sum(widths) + 2 * len(widths)
-    console = Console(highlight=False, markup=False, width=room)
+    room = None if file.isatty() else sum(widths) + 2 * len(widths)
+    console = Console(file=file, highlight=False, markup=False, width=room)
     console.print(title, style="bold", soft_wrap=True)
     for block in _blocks(widths, console.width):
         table = Table(box=None, pad_edge=False)

@@ -24,8 +24,10 @@ import torch
 from maskpack import packfile, score_task
 from maskpack.learn import Options, learn, open_session
 from maskpack.resolve import pack_run, recoded
-from maskpack.rounding import rounded
 from maskpack.runs import Run
+from maskpack.score import Bases
+from maskpack.shrink import Storage
+from maskpack.storing import stored
 
 ROWS = {  # label: method, norms
     "classifier-only": ("classifier-only", "frozen"),
@@ -47,6 +49,7 @@ LR = {  # MobileNetV2, sketches, 64 px, 10 epochs, seed 0
     "ksm": 3e-4,
     "affine": 1e-3,
 }
+HALVES = Storage(head="fp16", norms="fp16", weights="fp16")
 Cell = tuple[str, str, float, int]  # label, task, learning rate, seed
 
 
@@ -86,7 +89,7 @@ def train(cell: Cell, args: argparse.Namespace) -> dict:
     if not run.exists() or run.result is None:
         run = learn(open_session(options(cell, args)), path, resume=True)
     pack = pack_run(run)
-    small = recoded(rounded(pack, ("head", "norms", "weights")), coded=True)
+    small = recoded(stored(pack, HALVES, Bases()), coded=True)
     with tempfile.TemporaryDirectory() as folder:
         sizes = []
         for kept in (pack, small):

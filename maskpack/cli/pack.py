@@ -23,9 +23,21 @@ from maskpack.cli.checkpoint import (
     check_options,
     checkpoints,
 )
+from maskpack.cli.smaller import (
+    Budget,
+    CoefficientDtype,
+    HeadDtype,
+    MaxDrop,
+    NormDtype,
+    WeightDtype,
+    asked,
+    made_smaller,
+    show_tables,
+)
 from maskpack.errors import MaskpackError
 
 if TYPE_CHECKING:
+    from maskpack.choose import Choice
     from maskpack.packed import Pack
 
 
@@ -52,17 +64,16 @@ def pack_command(
             "[default: bits for runs; packs keep theirs]"
         ),
     ] = None,
-    head_dtype: Annotated[
-        str, typer.Option(help="fp32, or fp16: half the bytes, and the effect on the score kept.")
-    ] = "fp32",
-    norm_dtype: Annotated[str, typer.Option(help="The same for norms.")] = "fp32",
-    weight_dtype: Annotated[
-        str, typer.Option(help="The same for whole weights (fine-tune, scratch).")
-    ] = "fp32",
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Import the code a pack names, to score it.")
     ] = False,
     drop: Annotated[list[str] | None, typer.Option(help="Leave this task out; repeatable.")] = None,
+    head_dtype: HeadDtype = "fp32",
+    norm_dtype: NormDtype = "fp32",
+    coefficient_dtype: CoefficientDtype = "fp32",
+    weight_dtype: WeightDtype = "fp32",
+    budget: Budget = None,
+    max_drop: MaxDrop = None,
     from_checkpoint: FromCheckpoint = None,
     backbone: Backbone = None,
     weights: Weights = None,
@@ -82,55 +93,45 @@ def pack_command(
     """
     if codec not in (None, "auto", "bits"):
         raise typer.BadParameter(f"--codec {codec!r}: expected auto or bits")
-    for option, dtype in (("head", head_dtype), ("norm", norm_dtype), ("weight", weight_dtype)):
-        if dtype not in ("fp32", "fp16"):
-            raise typer.BadParameter(f"--{option}-dtype {dtype!r}: expected fp32 or fp16")
-    check_options(locals())
+    check_options(locals(), scored=asked(locals()))
     if output.exists() and not (append or force):
         raise MaskpackError(f"{output} exists; --append adds to it, --force replaces it")
     from maskpack import packfile
     from maskpack.report import describe
     from maskpack.resolve import merge, open_source, recoded
 
-    roles = {"head": head_dtype, "norms": norm_dtype, "weights": weight_dtype}
-    half = [role for role, dtype in roles.items() if dtype == "fp16"]
     packs = [open_source(source) for source in paths(sources or [])]
     packs += checkpoints(locals())
-    merged = merge(_in_half(packs, half, trust_code) if half else packs)
+    merged = merge(packs)
     for name in drop or []:
         merged.task(name)  # says which there are
-    merged = _without(merged, set(drop or []))
+    packs = [_without(pack, set(drop or [])) for pack in packs]
+    beside = None
     if append and output.exists():
-        merged = merge([_without(packfile.read(output), set(merged.tasks)), merged])
+        beside = _without(packfile.read(output), set(merged.tasks) - set(drop or []))
+    if codec is None and (budget is not None or max_drop is not None):
+        codec = "auto"
     if codec is not None:
-        merged = recoded(merged, coded=codec == "auto")
+        packs = [recoded(pack, coded=codec == "auto") for pack in packs]
+        beside = beside and recoded(beside, coded=codec == "auto")
+    choices: list[Choice] = []
+    if asked(locals()):
+        packs, choices = made_smaller(locals(), packs, beside)
+    merged = merge([*([beside] if beside else []), merge(packs)])
     packfile.write(output, merged)
     written = packfile.read(output)
     if json:
         from maskpack.tables import print_json
 
-        print_json(describe(written))
+        tables = {choice.name: choice.table() for choice in choices}
+        print_json(describe(written) | ({"choices": tables} if tables else {}))
         return
+    if not verbosity["quiet"]:
+        show_tables(choices)
     size, count = output.stat().st_size, len(written.tasks)
     if not verbosity["quiet"]:
         stderr().print(f"{count} task{'s' * (count > 1)}, {size:,} bytes", highlight=False)
     print(output)
-
-
-def _in_half(packs: list[Pack], roles: list[str], trust_code: bool) -> list[Pack]:
-    from maskpack.rounding import rounded_and_scored
-    from maskpack.score import Bases
-
-    bases = Bases(trust_code=trust_code)
-    done = [rounded_and_scored(pack, roles, bases) for pack in packs]
-    tasks = [(name, task.info) for pack in done for name, task in pack.tasks.items()]
-    for name, info in tasks:
-        if "rounding" in info and not verbosity["quiet"]:
-            metric = info["task"]["metric"]
-            before, now = info["rounding"]["before"][metric], info["test"][metric]
-            line = f"{name} in float16: test {metric} {before:.4f} -> {now:.4f}"
-            stderr().print(line, markup=False, highlight=False)
-    return done
 
 
 def _without(pack: Pack, names: set[str]) -> Pack:
