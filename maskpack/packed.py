@@ -120,7 +120,7 @@ class PackedTask:
         if kept.coded:
             return codec.decode(kept.data, [math.prod(shape) for _, shape in kept.table])
         # where only some of a row's values are kept they are a row of their own
-        shapes = [(n,) for n in self._counts(stream)] if kept.zeros_of else None
+        shapes = [(1, n) for n in self._counts(stream)] if kept.zeros_of else None
         arrays = quantize.decode(
             kept.data, shapes or [shape for _, shape in kept.table], kept.dtype, kept.rank
         )
@@ -286,7 +286,7 @@ def quantized(task: PackedTask, stream: str, dtype: str, rank: int = 0) -> Strea
     kept = task.streams[stream]
     rows = [(shape, values) for _, shape, values in task.rows(stream)]
     if dtype in quantize.RANGES:
-        parts = [v if kept.zeros_of else v.reshape(shape) for shape, v in rows]
+        parts = [v.reshape((1, -1) if kept.zeros_of else shape) for shape, v in rows]
         data: Array = quantize.encode(parts, dtype, rank)
     else:
         with np.errstate(over="ignore"):

@@ -35,6 +35,9 @@ PLAIN_FROM = 100  # a larger range is stored as bytes, a smaller one as planes o
 # and of a long one so many a byte
 BELIEVED = 1 << 25
 BELIEVED_A_BYTE = 64
+# of an array of one dimension, so many values share a scale; of a short one each has its own, which
+# is float16: narrow norms are the first, where an error costs most and bytes are few
+GROUP = 32
 SHRINK = np.geomspace(0.1, 1.0, 31, dtype=np.float32)  # of the scale that leaves nothing clipped
 LARGEST_SCALE = float(np.finfo(np.float16).max)
 
@@ -42,14 +45,14 @@ LARGEST_SCALE = float(np.finfo(np.float16).max)
 def encode(arrays: Sequence[Floats], kind: str, rank: int = 0) -> Bytes:
     """Arrays -> bytes; lossy. With `rank`, an array of two or more dimensions becomes a product.
 
-    Each row (along the first axis; an array of one dimension is one row) has a float16 scale: of
-    31 candidates the one with the smallest squared error.
+    Each row along the first axis, and each 32 values of an array of one dimension, have a float16
+    scale: of 31 candidates the one with the smallest squared error.
 
     Raises:
         ValueError: a value is too large for float16 scales, or they are more zeros than `decode`
             believes.
     """
-    matrices = [_as_rows(factor) for array in arrays for factor in _factors(array, rank)]
+    matrices = [matrix for array in arrays for matrix in _split(array, rank)]
     found = [_nearest(matrix, *RANGES[kind]) for matrix in matrices]
     scales = np.concatenate([np.zeros(0, "<f2"), *(scale for scale, _ in found)])
     flat = np.concatenate([np.zeros(0, np.int16), *(whole.reshape(-1) for _, whole in found)])
@@ -79,12 +82,7 @@ def decode(data: Bytes, shapes: Sequence[Shape], kind: str, rank: int = 0) -> li
         matrices.append(whole * scales[row : row + rows, None])
         row, place = row + rows, place + rows * columns
     remaining = iter(matrices)
-    return [
-        _product(next(remaining), next(remaining), shape)
-        if _thin(shape, rank)
-        else next(remaining).reshape(shape)
-        for shape in shapes
-    ]
+    return [_join([next(remaining) for _ in _stored(shape, rank)], shape, rank) for shape in shapes]
 
 
 def _check_believable(shapes: Sequence[Shape], rank: int, size: int) -> None:
@@ -161,6 +159,37 @@ def _unpack_plane(reader: codec.Reader, count: int) -> bits.Bools:
 # ---- arrays <-> rows
 
 
+def _stored(shape: Shape, rank: int) -> list[tuple[int, int]]:
+    """Rows and columns of the matrices that are stored of an array."""
+    if len(shape) > 1:
+        rows, columns = _matrix(shape)
+        return [(rank, rows), (rank, columns)] if _thin(shape, rank) else [(rows, columns)]
+    count = math.prod(shape)
+    if count <= GROUP:
+        return [(count, 1)]
+    return [(count // GROUP, GROUP), (int(count % GROUP > 0), count % GROUP)]
+
+
+def _split(array: Floats, rank: int) -> list[Floats]:
+    """The matrices that are stored of an array, still in floats."""
+    if _thin(array.shape, rank):
+        return _factors(array.reshape(_matrix(array.shape)), rank)
+    flat = np.ascontiguousarray(array, np.float32).reshape(-1)
+    parts: list[Floats] = []
+    place = 0
+    for rows, columns in _stored(array.shape, rank):
+        parts.append(flat[place : place + rows * columns].reshape(rows, columns))
+        place += rows * columns
+    return parts
+
+
+def _join(parts: Sequence[Floats], shape: Shape, rank: int) -> Floats:
+    """Inverse of `_split`."""
+    if _thin(shape, rank):
+        return _product(parts[0], parts[1]).reshape(shape)
+    return np.concatenate([part.reshape(-1) for part in parts]).reshape(shape)
+
+
 def _matrix(shape: Shape) -> tuple[int, int]:
     return shape[0], math.prod(shape[1:])
 
@@ -170,32 +199,16 @@ def _thin(shape: Shape, rank: int) -> bool:
     return rank > 0 and len(shape) > 1 and rank < min(_matrix(shape))
 
 
-def _stored(shape: Shape, rank: int) -> list[tuple[int, int]]:
-    """Rows and columns of what is stored of an array: itself, or its two factors."""
-    if len(shape) < 2:
-        return [(1, math.prod(shape))]
-    rows, columns = _matrix(shape)
-    return [(rank, rows), (rank, columns)] if _thin(shape, rank) else [(rows, columns)]
-
-
-def _as_rows(array: Floats) -> Floats:
-    """(rows, columns), one row of an array with less than two dimensions."""
-    shape = _matrix(array.shape) if array.ndim > 1 else (1, array.size)
-    return np.ascontiguousarray(array, np.float32).reshape(shape)
-
-
-def _factors(array: Floats, rank: int) -> list[Floats]:
-    """The array itself; or, by its largest singular values, (rank, rows) and (rank, columns)."""
-    if not _thin(array.shape, rank):
-        return [array]
-    u, s, v = np.linalg.svd(array.reshape(_matrix(array.shape)), full_matrices=False)
+def _factors(matrix: Floats, rank: int) -> list[Floats]:
+    """(rank, rows) and (rank, columns), by the largest singular values."""
+    u, s, v = np.linalg.svd(matrix.astype(np.float32), full_matrices=False)
     root = np.sqrt(s[:rank])[:, None]
     return [u.T[:rank] * root, v[:rank] * root]
 
 
-def _product(left: Floats, right: Floats, shape: Shape) -> Floats:
-    """The array of which `_factors` made these two."""
-    total = np.zeros(_matrix(shape), np.float32)
+def _product(left: Floats, right: Floats) -> Floats:
+    """Inverse of `_factors`."""
+    total = np.zeros((left.shape[1], right.shape[1]), np.float32)
     for one, other in zip(left, right, strict=True):
         total += np.outer(one, other)  # in this order everywhere: a matrix product has none
-    return total.reshape(shape)
+    return total

@@ -1,8 +1,10 @@
 """Fewer bits for a packed task's head, norms, coefficients and whole weights. Lossy.
 
-Norms and weights in integers are kept as their difference to the backbone's own, norms with their
-running statistics folded into weight and bias. Coefficients of either sign have signed integers of
-as many bits. Where integers would take no fewer bytes than float16, it is float16.
+Norms, and weights in integers, are kept as their difference to the backbone's own, norms with their
+running statistics folded into weight and bias: half the numbers. (In float16 they are kept as they
+are where all weights come with them, so that such a task needs no backbone.) Coefficients of either
+sign have signed integers of as many bits. Where integers would take no fewer bytes than float16, it
+is float16.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from torch import nn
 from maskpack import quantize
 from maskpack.errors import OptionError, PackFormatError
 from maskpack.layers import norm_layers
-from maskpack.packed import Array, PackedTask, Stream, encode, quantized
+from maskpack.packed import OWN, Array, PackedTask, Stream, encode, quantized
 from maskpack.report import stream_part
 
 if TYPE_CHECKING:
@@ -87,16 +89,18 @@ def shrunk(task: PackedTask, storage: Storage, base: Backbone) -> PackedTask:
 def _stored(task: PackedTask, key: str, kind: str, base: Backbone) -> Stream:
     rank, kind = rank_and_kind(kind)
     dtype = STREAM_DTYPES.get(kind, kind)
-    if dtype not in quantize.RANGES:
-        return quantized(task, key, dtype)
-    if dtype.startswith("u") and (task.values(key) < 0).any():
-        dtype = dtype.removeprefix("u")
-    if key in ("norms", "weights") and not task.streams[key].delta:
+    if key in OWN and key != "head" and not task.streams[key].delta:
+        if dtype == "f32" or (dtype == "f16" and "weights" in task.streams):
+            return quantized(task, key, dtype)
         changes = _differences(task, key, base)
         if any(name.rpartition(".")[2] in STATISTICS for name in changes):
             return quantized(task, key, "f16")  # a variance so rounded might end below 0
         kept = dataclasses.replace(encode(changes, "f32"), delta=True)
         task = dataclasses.replace(task, streams={**task.streams, key: kept})
+    if dtype not in quantize.RANGES:
+        return quantized(task, key, dtype)
+    if dtype.startswith("u") and (task.values(key) < 0).any():
+        dtype = dtype.removeprefix("u")
     small = quantized(task, key, dtype, rank)
     plain = quantized(task, key, "f16")
     return small if small.data.nbytes < plain.data.nbytes else plain
