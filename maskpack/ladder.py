@@ -131,7 +131,7 @@ class Ladder:
         ]
 
     def _next_kinds(self, here: Row, part: str) -> Iterator[str]:
-        """The next coarser kind that saves bytes; of a head also two ranks, each half the last."""
+        """The next coarser kind that saves bytes; of a head also a product of half the rank."""
         rank, kind = rank_and_kind(getattr(here.storage, part))
         kinds = KINDS[part]
         for coarser in kinds[kinds.index(kind) + 1 :]:
@@ -140,11 +140,9 @@ class Ladder:
                 yield name
                 break
         if part == "head" and kind in SIGNED:
-            whole = rank or self.subject.head_rank
-            for less in {whole // 2, whole // 4} - {0}:
-                name = _named(less, kind)
-                if self._saves(here, head=name):
-                    yield name
+            half = (rank or self.subject.head_rank) // 2
+            if half and self._saves(here, head=_named(half, kind)):
+                yield _named(half, kind)
 
     def _saves(self, here: Row, **change: str) -> bool:
         size = self.subject.size(dataclasses.replace(here.storage, **change))
