@@ -14,6 +14,7 @@ from maskpack import methods, packfile
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone
 from maskpack.convert.converting import Conversion, convert
+from maskpack.convert.taught import taught_by_name
 from maskpack.errors import BackboneError
 from maskpack.learn import Options, learn, open_session
 from maskpack.masking import MaskedNetwork
@@ -22,7 +23,6 @@ from maskpack.packed import Pack, PackedTask
 from maskpack.packing import apply_task, info_of, pack_task, unpack_task
 from maskpack.resolve import check_base, merge, open_backbone, open_base, open_pack, renamed
 from maskpack.runs import Run
-from maskpack.convert.taught import taught_by_name
 
 if TYPE_CHECKING:
     from maskpack.train import EpochDone, Progress

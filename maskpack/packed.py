@@ -42,7 +42,8 @@ class Stream:
     """The values of one kind for all rows of a table.
 
     `dtype` is "bits", "u8", "f16", "f32" or one of `maskpack.quantize`, which then made `data`,
-    with a `rank` of two thin factors or with 0. With `zeros_of`, a row keeps values only where that
+    with a `rank` of two thin factors and a scale for a `group` of values, where these are not 0.
+    With `zeros_of`, a row keeps values only where that
     stream's bit is 0, in C order; its shape is still the full one, and the rest reads as 0.
     With `coded`, `data` is what `maskpack.codec` makes of the bits. With `delta`, values are to be
     added to the backbone's tensors of the same names.
@@ -54,6 +55,7 @@ class Stream:
     zeros_of: str | None = None
     coded: bool = False
     rank: int = 0
+    group: int = 0
     delta: bool = False
     sha256: str = field(default="", compare=False)  # of the bytes, as the file says; see verify
     users: int = field(default=1, compare=False)  # streams of the file that these bytes are for
@@ -120,9 +122,13 @@ class PackedTask:
         if kept.coded:
             return codec.decode(kept.data, [math.prod(shape) for _, shape in kept.table])
         # where only some of a row's values are kept they are a row of their own
-        shapes = [(1, n) for n in self._counts(stream)] if kept.zeros_of else None
+        shapes = [(n,) for n in self._counts(stream)] if kept.zeros_of else None
         arrays = quantize.decode(
-            kept.data, shapes or [shape for _, shape in kept.table], kept.dtype, kept.rank
+            kept.data,
+            shapes or [shape for _, shape in kept.table],
+            kept.dtype,
+            kept.rank,
+            kept.group,
         )
         return np.concatenate([np.zeros(0, np.float32), *(a.reshape(-1) for a in arrays)])
 
@@ -277,7 +283,7 @@ def encode(
     return Stream(table, dtype, data, of if masks is not None else None)
 
 
-def quantized(task: PackedTask, stream: str, dtype: str, rank: int = 0) -> Stream:
+def quantized(task: PackedTask, stream: str, dtype: str, rank: int = 0, group: int = 0) -> Stream:
     """A task's stream of floats with few bits a value, or as float16 or float32 again.
 
     Raises:
@@ -286,15 +292,18 @@ def quantized(task: PackedTask, stream: str, dtype: str, rank: int = 0) -> Strea
     kept = task.streams[stream]
     rows = [(shape, values) for _, shape, values in task.rows(stream)]
     if dtype in quantize.RANGES:
-        parts = [v.reshape((1, -1) if kept.zeros_of else shape) for shape, v in rows]
-        data: Array = quantize.encode(parts, dtype, rank)
+        parts = [v if kept.zeros_of else v.reshape(shape) for shape, v in rows]
+        data: Array = quantize.encode(parts, dtype, rank, group)
     else:
         with np.errstate(over="ignore"):
             data = task.values(stream).astype(NUMPY[DTYPES[dtype]])
         if not np.isfinite(data).all():
             raise ValueError("a value is beyond float16")
-    rank = rank if dtype in quantize.RANGES else 0
-    return dataclasses.replace(kept, dtype=dtype, data=data, rank=rank, sha256="", users=1)
+    if dtype not in quantize.RANGES:
+        rank = group = 0
+    return dataclasses.replace(
+        kept, dtype=dtype, data=data, rank=rank, group=group, sha256="", users=1
+    )
 
 
 def stream_hash(data: Array) -> str:

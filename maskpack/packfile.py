@@ -73,7 +73,7 @@ def write(path: Path | str, pack: Pack) -> None:
             if stream.table not in tables:
                 tables.append(stream.table)
             streams[key] = {"table": tables.index(stream.table), "dtype": stream.dtype}
-            for what in ("coded", "zeros_of", "rank", "delta"):
+            for what in ("coded", "zeros_of", "rank", "group", "delta"):
                 if value := getattr(stream, what):
                     streams[key][what] = value
             features |= {what for what in FEATURES if getattr(stream, what)}
@@ -358,16 +358,19 @@ class _Reader:
         coded = self._typed(about.get("coded", False), bool, f"{where}, coded")
         if coded and dtype != BITS:
             self._fail(f"{where}: only bits can be coded")
-        rank = self._typed(about.get("rank", 0), int, f"{where}, rank")
-        if rank and not (dtype in quantize.RANGES and 0 < rank <= LARGEST):
-            self._fail(f"{where}: {dtype} of rank {rank}; only quantized values have a rank")
+        rank, group = (
+            self._typed(about.get(what, 0), int, f"{where}, {what}") for what in ("rank", "group")
+        )
+        for what, value in (("rank", rank), ("group", group)):
+            if value and not (dtype in quantize.RANGES and 0 < value <= LARGEST):
+                self._fail(f"{where}: {dtype}, {what} {value}; only quantized values have a {what}")
         delta = self._typed(about.get("delta", False), bool, f"{where}, delta")
         if delta and (dtype == BITS or key not in OWN or key == "head"):
             self._fail(f"{where}: cannot be a difference to the backbone's values")
         sha256 = next(self.stream_hashes, None)
         if sha256 is None:
             self._fail(f"{STREAM_HASHES}: fewer hashes than streams")
-        return Stream(self.tables[number], dtype, data, zeros_of, coded, rank, delta, sha256)
+        return Stream(self.tables[number], dtype, data, zeros_of, coded, rank, group, delta, sha256)
 
     def _check_stream(self, task: PackedTask, key: str) -> None:
         stream = task.streams[key]

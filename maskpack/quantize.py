@@ -35,59 +35,63 @@ PLAIN_FROM = 100  # a larger range is stored as bytes, a smaller one as planes o
 # and of a long one so many a byte
 BELIEVED = 1 << 25
 BELIEVED_A_BYTE = 64
-# of an array of one dimension, so many values share a scale; of a short one each has its own, which
-# is float16: narrow norms are the first, where an error costs most and bytes are few
-GROUP = 32
 SHRINK = np.geomspace(0.1, 1.0, 31, dtype=np.float32)  # of the scale that leaves nothing clipped
 LARGEST_SCALE = float(np.finfo(np.float16).max)
 
 
-def encode(arrays: Sequence[Floats], kind: str, rank: int = 0) -> Bytes:
+def encode(arrays: Sequence[Floats], kind: str, rank: int = 0, group: int = 0) -> Bytes:
     """Arrays -> bytes; lossy. With `rank`, an array of two or more dimensions becomes a product.
 
-    Each row along the first axis, and each 32 values of an array of one dimension, have a float16
-    scale: of 31 candidates the one with the smallest squared error.
+    Each row along the first axis has a float16 scale: of 31 candidates the one with the smallest
+    squared error. An array of one dimension is one row; with a `group` every so many of its values
+    are one, and each value where it has no more than that.
 
     Raises:
         ValueError: a value is too large for float16 scales, or they are more zeros than `decode`
             believes.
     """
-    matrices = [matrix for array in arrays for matrix in _split(array, rank)]
+    matrices = [matrix for array in arrays for matrix in _split(array, rank, group)]
     found = [_nearest(matrix, *RANGES[kind]) for matrix in matrices]
     scales = np.concatenate([np.zeros(0, "<f2"), *(scale for scale, _ in found)])
     flat = np.concatenate([np.zeros(0, np.int16), *(whole.reshape(-1) for _, whole in found)])
     data = np.concatenate([scales.astype("<f2").view(np.uint8), _pack(flat, *RANGES[kind])])
-    _check_believable([array.shape for array in arrays], rank, data.size)
+    _check_believable([array.shape for array in arrays], rank, group, data.size)
     return data
 
 
-def decode(data: Bytes, shapes: Sequence[Shape], kind: str, rank: int = 0) -> list[Floats]:
+def decode(
+    data: Bytes, shapes: Sequence[Shape], kind: str, rank: int = 0, group: int = 0
+) -> list[Floats]:
     """Inverse of `encode`, to the nearest integers.
 
     Raises:
         ValueError: the bytes do not fit the shapes; raised before anything large is allocated.
     """
-    _check_believable(shapes, rank, data.size)
-    stored = [matrix for shape in shapes for matrix in _stored(shape, rank)]  # (rows, columns)
+    _check_believable(shapes, rank, group, data.size)
+    counts = [_stored(shape, rank, group) for shape in shapes]  # rows and columns of each matrix
+    stored = [matrix for matrices in counts for matrix in matrices]
     reader = codec.Reader(data)
     scales = reader.take(2 * sum(rows for rows, _ in stored)).view("<f2").astype(np.float32)
     if not (np.isfinite(scales).all() and (scales >= 0).all()):
         raise ValueError("a scale is negative, NaN or infinite")
     flat = _unpack(reader, sum(rows * columns for rows, columns in stored), *RANGES[kind])
     reader.end()
-    matrices: list[Floats] = []
+    parts: list[Floats] = []
     row = place = 0
     for rows, columns in stored:
         whole = flat[place : place + rows * columns].reshape(rows, columns)
-        matrices.append(whole * scales[row : row + rows, None])
+        parts.append(whole * scales[row : row + rows, None])
         row, place = row + rows, place + rows * columns
-    remaining = iter(matrices)
-    return [_join([next(remaining) for _ in _stored(shape, rank)], shape, rank) for shape in shapes]
+    left = iter(parts)
+    return [
+        _join([next(left) for _ in matrices], shape, rank)
+        for shape, matrices in zip(shapes, counts, strict=True)
+    ]
 
 
-def _check_believable(shapes: Sequence[Shape], rank: int, size: int) -> None:
+def _check_believable(shapes: Sequence[Shape], rank: int, group: int, size: int) -> None:
     """Raise ValueError where `size` bytes cannot hold the scales, or would hold mostly zeros."""
-    rows = sum(count for shape in shapes for count, _ in _stored(shape, rank))
+    rows = sum(count for shape in shapes for count, _ in _stored(shape, rank, group))
     if 2 * rows > size:
         raise ValueError(f"{size} bytes, the scales of {rows} rows alone need {2 * rows}")
     values, most = sum(math.prod(shape) for shape in shapes), BELIEVED_A_BYTE * size
@@ -159,25 +163,27 @@ def _unpack_plane(reader: codec.Reader, count: int) -> bits.Bools:
 # ---- arrays <-> rows
 
 
-def _stored(shape: Shape, rank: int) -> list[tuple[int, int]]:
+def _stored(shape: Shape, rank: int, group: int) -> list[tuple[int, int]]:
     """Rows and columns of the matrices that are stored of an array."""
     if len(shape) > 1:
         rows, columns = _matrix(shape)
         return [(rank, rows), (rank, columns)] if _thin(shape, rank) else [(rows, columns)]
     count = math.prod(shape)
-    if count <= GROUP:
+    if not group:
+        return [(1, count)]
+    if count <= group:
         return [(count, 1)]
-    return [(count // GROUP, GROUP), (int(count % GROUP > 0), count % GROUP)]
+    return [(count // group, group), (int(count % group > 0), count % group)]
 
 
-def _split(array: Floats, rank: int) -> list[Floats]:
+def _split(array: Floats, rank: int, group: int) -> list[Floats]:
     """The matrices that are stored of an array, still in floats."""
     if _thin(array.shape, rank):
         return _factors(array.reshape(_matrix(array.shape)), rank)
     flat = np.ascontiguousarray(array, np.float32).reshape(-1)
     parts: list[Floats] = []
     place = 0
-    for rows, columns in _stored(array.shape, rank):
+    for rows, columns in _stored(array.shape, rank, group):
         parts.append(flat[place : place + rows * columns].reshape(rows, columns))
         place += rows * columns
     return parts

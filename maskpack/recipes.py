@@ -34,7 +34,9 @@ RARE: dict[
     "ksm": {"coefficients": "u8"},
 }
 RECIPES = {  # measured in docs/results.md
-    "small": Choice("scale", FAST | {"head_init": "zeros", "head_epochs": 1, "size_penalty": 0.025}, RARE),
+    "small": Choice(
+        "scale", FAST | {"head_init": "zeros", "head_epochs": 1, "size_penalty": 0.025}, RARE
+    ),
     "accurate": Choice("task", FAST | {"size_penalty": 0.008}),
 }
 

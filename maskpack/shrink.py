@@ -35,6 +35,7 @@ KINDS = {  # part of a task -> how its numbers may be stored
     "coefficients": (*FLOATS, "uint8", "uint4"),
     "weights": (*FLOATS, *SIGNED),
 }
+GROUP = 32  # values of a folded norm that share a scale
 STATISTICS = ("running_mean", "running_var")
 STREAM_DTYPES = {"fp32": "f32", "fp16": "f16"}
 
@@ -89,19 +90,23 @@ def shrunk(task: PackedTask, storage: Storage, base: Backbone) -> PackedTask:
 def _stored(task: PackedTask, key: str, kind: str, base: Backbone) -> Stream:
     rank, kind = rank_and_kind(kind)
     dtype = STREAM_DTYPES.get(kind, kind)
+    group = task.streams[key].group
     if key in OWN and key != "head" and not task.streams[key].delta:
         if dtype == "f32" or (dtype == "f16" and "weights" in task.streams):
             return quantized(task, key, dtype)
         changes = _differences(task, key, base)
         if any(name.rpartition(".")[2] in STATISTICS for name in changes):
             return quantized(task, key, "f16")  # a variance so rounded might end below 0
+        # folded statistics differ widely from channel to channel; what was trained does not
+        folded = any(name.rpartition(".")[2] in STATISTICS for name, _ in task.streams[key].table)
+        group = GROUP if folded else 0
         kept = dataclasses.replace(encode(changes, "f32"), delta=True)
         task = dataclasses.replace(task, streams={**task.streams, key: kept})
     if dtype not in quantize.RANGES:
         return quantized(task, key, dtype)
     if dtype.startswith("u") and (task.values(key) < 0).any():
         dtype = dtype.removeprefix("u")
-    small = quantized(task, key, dtype, rank)
+    small = quantized(task, key, dtype, rank, group)
     plain = quantized(task, key, "f16")
     return small if small.data.nbytes < plain.data.nbytes else plain
 

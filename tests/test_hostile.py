@@ -475,8 +475,8 @@ HEADERS: list[tuple[str, Lie, str]] = [
     ("the header's own tensor", put("/header", *MASK, "tensor"), "birds, mask: no tensor '/header'"),
     ("another's tensor", put("owls/head", *MASK, "tensor"), "expected one dimension of U8"),
     ("a tensor's number", put(1, *MASK, "tensor"), "birds, mask, tensor: int, expected str"),
-    ("a rank of bits", put(3, *MASK, "rank"), "bits of rank 3; only quantized values have a rank"),
-    ("a rank below 0", put(-3, *BIRDS, "streams", "head", "rank"), "f32 of rank -3"),
+    ("a rank of bits", put(3, *MASK, "rank"), "bits, rank 3; only quantized values have a rank"),
+    ("a rank below 0", put(-3, *BIRDS, "streams", "head", "rank"), "f32, rank -3"),
     ("a head added", put(True, *BIRDS, "streams", "head", "delta"), "cannot be a difference"),
     ("a task less", drop(*BIRDS), r"tensor 'birds/.*' belongs to no task"),
 ]  # fmt: skip

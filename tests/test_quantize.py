@@ -70,11 +70,11 @@ def test_every_row_has_a_scale_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("kind", list(RANGES))
-def test_short_arrays_are_float16_and_long_ones_have_a_scale_every_32(kind: str) -> None:
+def test_with_a_group_short_arrays_are_float16_and_long_ones_have_many_scales(kind: str) -> None:
     short, long = np.linspace(0, 9, 32, dtype=np.float32), np.zeros(33, np.float32)
     long[0], long[32] = 1000, 0.25
-    data = encode([short, long], kind)
-    found = decode(data, [(32,), (33,)], kind)
+    data = encode([short, long], kind, group=32)
+    found = decode(data, [(32,), (33,)], kind, group=32)
     assert found[0] == pytest.approx(short, rel=2**-10)
     assert found[1] == pytest.approx(long, rel=2**-10), "the outlier has another scale"
     values = 32 + 33 if kind in ("int8", "uint8") else 0
@@ -95,6 +95,12 @@ def test_the_largest_singular_values_are_kept() -> None:
         kept = array.copy()
         kept[rank:] = 0
         assert found == pytest.approx(kept, abs=4e-3)
+
+
+def test_without_a_group_an_array_of_one_dimension_has_one_scale() -> None:
+    data = encode([np.full(1000, 3, np.float32)], "int2")
+    assert data.size < 20
+    assert (decode(data, [(1000,)], "int2")[0] == 3).all()
 
 
 # ---- any shape
@@ -197,7 +203,7 @@ def test_a_scale_that_is_none_is_refused(scale: float) -> None:
 @pytest.mark.parametrize(
     ("shape", "rank", "line"),
     [
-        ((1 << 40,), 0, "40 bytes, the scales of 34359738368 rows alone need"),
+        ((1 << 40,), 0, "values in 40 bytes, expected at most"),
         ((1, 1 << 40), 0, "values in 40 bytes, expected at most"),
         ((1 << 40, 1), 0, "40 bytes, the scales of 1099511627776 rows alone need"),
         ((1 << 40, 0), 0, "40 bytes, the scales of 1099511627776 rows alone need"),

@@ -10,8 +10,8 @@ import typer
 from maskpack.cli.app import stderr, verbosity
 
 if TYPE_CHECKING:
-    from maskpack.packed import Pack
     from maskpack.convert.taught import Taught
+    from maskpack.packed import Pack
 
 PANEL = "Fine-tuned networks"
 ONLY = ("backbone", "weights", "task", "data", "img_size", "train_crop_mode", "distill")

@@ -15,15 +15,15 @@ from maskpack import methods
 from maskpack.convert import fitting
 from maskpack.convert.checkpoints import Checkpoint, read_checkpoint
 from maskpack.convert.distilling import distill
+from maskpack.convert.piggyback_files import is_published, read_published
+from maskpack.convert.published import adopt
+from maskpack.convert.taught import Pictures, Taught, open_pictures
 from maskpack.errors import BackboneError, DataError, OptionError, UnknownName
 from maskpack.layers import find_layers, norm_tensors
 from maskpack.packed import Pack, PackedTask
 from maskpack.packfile import check_task_name
 from maskpack.packing import info_of, mask_streams, own_streams, unpack_task
-from maskpack.convert.piggyback_files import is_published, read_published
-from maskpack.convert.published import adopt
 from maskpack.resolve import merge
-from maskpack.convert.taught import Pictures, Taught, open_pictures
 
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskpack.convert.bags import Array, Bag, Storages
-from maskpack.errors import PackFormatError, one_line
 from maskpack.convert.pickles import Refused, open_archive
+from maskpack.errors import PackFormatError, one_line
 
 THRESHOLD = 5e-3  # the published code's, where a layer does not say its own
 MARKS = frozenset(("dataset2masks", "mask_real"))  # texts that only these files hold
