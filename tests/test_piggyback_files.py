@@ -28,10 +28,10 @@ from maskpack import packfile
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone, seeded
 from maskpack.convert.converting import Conversion, convert
+from maskpack.convert.piggyback_files import is_published, read_published
 from maskpack.errors import BackboneError, MaskpackError, OptionError, PackFormatError
 from maskpack.packed import Pack, PackedTask
 from maskpack.packing import info_of, unpack_task
-from maskpack.convert.piggyback_files import is_published, read_published
 
 FORMS = (True, False)  # torch.save's zip, and what it wrote before 1.6
 
