@@ -13,16 +13,29 @@ from torch import nn
 from maskpack import methods, packfile
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone
+from maskpack.budget import Limits, parse_size
+from maskpack.choose import choose
 from maskpack.convert.converting import Conversion, convert
 from maskpack.convert.taught import taught_by_name
-from maskpack.errors import BackboneError
+from maskpack.errors import BackboneError, OptionError
 from maskpack.learn import Options, learn, open_session
 from maskpack.masking import MaskedNetwork
 from maskpack.network import task_network
 from maskpack.packed import Pack, PackedTask
 from maskpack.packing import apply_task, info_of, pack_task, unpack_task
-from maskpack.resolve import check_base, merge, open_backbone, open_base, open_pack, renamed
+from maskpack.resolve import (
+    check_base,
+    merge,
+    open_backbone,
+    open_base,
+    open_pack,
+    recoded,
+    renamed,
+)
 from maskpack.runs import Run
+from maskpack.score import Bases
+from maskpack.shrink import Storage
+from maskpack.storing import stored_and_scored
 
 if TYPE_CHECKING:
     from maskpack.train import EpochDone, Progress
@@ -155,12 +168,34 @@ def pack(
     path: str | Path,
     *,
     info: Mapping[str, Mapping[str, Any]] | None = None,
+    codec: str | None = None,
+    head_dtype: str = "fp32",
+    norm_dtype: str = "fp32",
+    coefficient_dtype: str = "fp32",
+    weight_dtype: str = "fp32",
+    budget: int | str | None = None,
+    max_drop: float | None = None,
+    data: Mapping[str, str] | None = None,
+    trust_code: bool = False,
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
 ) -> Pack:
     """Write trained networks, runs and packs, by task name, as one file, and return it.
 
+    The options are those of `maskpack pack`; `budget` is bytes or a text like "500KB". What a lossy
+    one did is in each task's `info["storage"]`, and `say` takes it as lines. Packs may name code
+    only with `trust_code`; `data` says where a task's pictures are now.
+
     Raises:
-        MaskpackError: two backbones, or the file cannot be written.
+        OptionError: an option's value does not fit, or the limits cannot be kept.
+        MaskpackError: two backbones, a task cannot be scored, or the file cannot be written.
     """
+    storage = Storage(head_dtype, norm_dtype, coefficient_dtype, weight_dtype)
+    limits = Limits(parse_size(budget) if isinstance(budget, str) else budget, max_drop)
+    if codec not in (None, "auto", "bits"):
+        raise OptionError(f"codec {codec!r}: expected auto or bits")
+    codec = codec or ("auto" if limits else None)
+    bases = Bases(trust_code=trust_code)
     packs = []
     for name, source in tasks.items():
         if isinstance(source, MaskedNetwork):
@@ -170,11 +205,21 @@ def pack(
                     "attach made, not a copy"
                 )
             base = _bases[source]
+            bases.give(base)
             packed = pack_task(source, name, (info or {}).get(name, {}))
             packs.append(Pack(info_of(base), {name: packed}))
         else:
             opened = open_pack(source.path if isinstance(source, Run) else source)
             packs.append(renamed(opened, name))
+    if codec is not None:
+        packs = [recoded(one, coded=codec == "auto") for one in packs]
+    if limits:
+        packs = choose(packs, storage, limits, bases, data=data, device=device, say=say)
+    elif storage.changed:
+        packs = [
+            stored_and_scored(one, storage, bases, data=data, device=device, say=say)
+            for one in packs
+        ]
     packfile.write(path, merge(packs))
     return packfile.read(path)
 
