@@ -101,6 +101,9 @@ ROWS = {
         f"LoRA, rank {rank}": Row(Training("lora", 3e-3, rank=rank), stored.adapter)
         for rank in (2, 4, 8)
     },
+    "LoRA, rank 8, taught": Row(
+        Training("lora", 3e-3, rank=8, recipe={"epochs": 20}, teacher=FINE_TUNE), stored.adapter
+    ),
     **{
         f"classifier-only, head {kind}": Row(
             CLASSIFIER, stored.packed, {"storage": Storage(head=kind)}

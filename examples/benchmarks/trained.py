@@ -36,9 +36,10 @@ class Training:
     def name(self) -> str:
         """Of its runs' folders, without rate and seed; accuracy.py calls its own the same."""
         if self.rank:
-            return f"{self.method}-r{self.rank}"
-        own = methods.make(self.method).norms
-        parts = [self.method, *([f"{self.norms}-norms"] if self.norms not in ("", own) else [])]
+            parts = [f"{self.method}-r{self.rank}"]
+        else:
+            own = methods.make(self.method).norms
+            parts = [self.method, *([f"{self.norms}-norms"] if self.norms not in ("", own) else [])]
         parts += ["taught"] if self.teacher else []
         changes = {**self.set, **self.recipe}
         parts += [f"{key.replace('_', '-')}-{value}" for key, value in sorted(changes.items())]
