@@ -126,6 +126,11 @@ class Measuring:
         if self._status is not None:
             self._status.stop()
 
+    def say(self, line: str) -> None:
+        """A line of its own, above the live one."""
+        if not self.quiet or line.startswith("warning"):
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def __call__(self, name: str, row: Row) -> None:
         self._counts[name] = self._counts.get(name, 0) + 1
         kinds = ", ".join(f"{part} {kind}" for part, kind in row.storage.changed.items())
@@ -137,6 +142,6 @@ class Measuring:
             from rich.text import Text
 
             self._status.update(Text(line))
-        elif not self.quiet and time.monotonic() - self._last_line > PLAIN_SECONDS:
+        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._last_line = time.monotonic()
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.say(line)

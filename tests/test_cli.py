@@ -187,7 +187,7 @@ def test_on_a_terminal_there_is_a_bar(place: Path) -> None:
         (("--set", "threshold"), "--set 'threshold': expected key=value"),
         (("--set", "threshold=low"), "threshold='low': expected a number"),
         (("--set", "values=many"), "values='many': expected one of binary, ternary"),
-        (("--norms", "tsak"), "unknown norms mode 'tsak'; did you mean 'task'?; known: frozen, stats"),
+        (("--norms", "tsak"), "unknown norms mode 'tsak'; did you mean 'task'?; known: frozen, scale, stats"),
         (("--backbone", "resnet5"), "unknown backbone 'resnet5'; did you mean 'resnet50'?; known: "),
         (("--backbone", "tinynet:bild"), "unknown function of tinynet 'bild'; did you mean 'build'?"),
         (("--backbone", "gone:build"), "backbone 'gone:build': no module 'gone' in the current folder"),
@@ -351,17 +351,97 @@ HALF = ("--head-dtype", "fp16", "--norm-dtype", "fp16")
 
 def test_fp16_keeps_heads_and_norms_in_two_bytes_and_says_what_it_did(place: Path) -> None:
     done = ok(run(place, "pack", "runs/birds", "runs/cars", "-o", "half", *HALF, "--json"))
-    assert done.err.count("in float16: test accuracy ") == 2
+    assert numbers(done.err) == (
+        "birds, head fpN: test accuracy N -> N\ncars, head fpN, norms fpN: test accuracy N -> N\n"
+    )
     half = json.loads(done.out)["tasks"]
     full = json.loads(ok(run_here(place, "inspect", "zoo.safetensors", "--json")).out)["tasks"]
     for a, b in zip(half, full, strict=True):
-        assert (2 * a["head"], 2 * a["norms"], a["masks"]) == (b["head"], b["norms"], b["masks"])
+        assert (2 * a["head"], a["masks"]) == (b["head"], b["masks"])
+        assert 4 * a["norms"] == b["norms"], "half the numbers, of half the bytes"
     birds = read(place / "half").task("birds").info
     before = json.loads((place / "runs" / "birds" / "result.json").read_text())["test"]
-    assert birds["rounding"]["before"]["accuracy"] == before["accuracy"]
-    assert {"head"} <= set(birds["rounding"]["fp16"]) <= {"head", "norms"}
+    assert birds["storage"]["before"]["accuracy"] == before["accuracy"]
+    assert (birds["storage"]["head"], birds["storage"].get("norms")) == ("fp16", None)
     scored = json.loads(ok(run(place, *EVAL, "half", "--json")).out)
     assert [row["accuracy"] for row in scored] == [row["recorded"] for row in scored]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            ("--head-dtype", "int5"),
+            "head as 'int5': expected fp32, fp16, int8, int4, int3, int2, rank8",
+        ),
+        (("--norm-dtype", "rank8"), "norms as 'rank8': expected fp32, fp16, int8"),
+        (("--coefficient-dtype", "u8"), "coefficients as 'u8': expected fp32, fp16, uint8, uint4"),
+        (("--weight-dtype", ""), "weights as '': expected fp32"),
+        (("--budget", "lots"), "--budget 'lots': expected a size like 500KB"),
+        (("--max-drop", "-1"), "--max-drop -1: expected points, 0 to 100"),
+        (("--budget", "1MB", "--codec", "zip"), "--codec 'zip': expected auto or bits"),
+    ],
+)
+def test_what_no_number_can_be_stored_as_is_named(
+    place: Path, options: tuple[str, ...], line: str
+) -> None:
+    done = run_here(place, "pack", "runs/birds", "-o", "no", *options)
+    assert done.code == 2
+    assert line in " ".join(done.err.split())
+    assert not (place / "no").exists()
+
+
+def test_the_smallest_within_a_drop_and_the_table_it_is_chosen_from(place: Path) -> None:
+    done = ok(run(place, "pack", "runs/cars", "-o", "small", "--max-drop", "50"))
+    assert done.out == "small\n"
+    lines = done.err.splitlines()
+    assert re.fullmatch(
+        r"cars, head \S+, norms \S+, coefficients \S+: test accuracy \S+ -> \S+", lines[0]
+    )
+    assert lines[1] == "cars: ways to store it"
+    columns = ("head", "norms", "coefficients", "bytes", "val accuracy", "val loss", "drop")
+    assert re.split(r"  +", lines[2].strip()) == [*columns, "chosen"]
+    rows = [line.split() for line in lines[3:-2]]
+    assert rows[0][:3] == ["fp32"] * 3
+    assert [row[-1] for row in rows].count("*") == 1
+    size = (place / "small").stat().st_size
+    assert lines[-1] == f"1 task, {size:,} bytes"
+    assert size < (place / "zoo.safetensors").stat().st_size
+
+
+def test_a_budget_is_for_the_whole_file(place: Path) -> None:
+    quiet = ("-q", "--codec", "bits", "--trust-code")
+    ok(run(place, "pack", "runs/birds", "-o", "both", *quiet))
+    first = (place / "both").stat().st_size
+    more = ("pack", "runs/cars", "-o", "both", "--append", *quiet)
+    failed_ = run(place, *more, "--budget", f"{first + 100}")
+    assert failed(failed_).startswith(f"--budget {first + 100:,} bytes: the smallest file is ")
+    assert (place / "both").stat().st_size == first
+    done = ok(run(place, *more, "--budget", f"{(first + 1100) / 1000}KB", "--json"))
+    assert done.err == ""
+    assert (place / "both").stat().st_size <= first + 1100
+    both = read(place / "both")
+    assert both.task("birds").streams["head"].dtype == "f32", "it stays as it was"
+    assert not both.task("cars").streams["mask"].coded
+    about = json.loads(done.out)
+    assert about["choices"].keys() == {"cars"}
+    [taken] = [row for row in about["choices"]["cars"] if row["chosen"]]
+    assert taken["head"] == both.task("cars").info["storage"]["head"]
+
+
+def test_pictures_that_are_elsewhere_now_are_found_to_choose_by(place: Path) -> None:
+    elsewhere = ("--max-drop", "100", "--data", "cars=others")
+    done = run(place, "pack", "runs/cars", "-o", "no", *elsewhere)
+    assert "have other classes than the task was learnt on" in failed(done)
+    done = run(place, "pack", "runs/cars", "-o", "no", "--max-drop", "1", "--data", "owls=data")
+    assert failed(done) == "unknown task of --data 'owls'; known: cars"
+    done = run(place, "pack", "runs/cars", "-o", "no", "--data", "data")
+    assert (done.code, "--data goes with --from-checkpoint" in done.err) == (2, True)
+    ok(
+        run(
+            place, "pack", "runs/cars", "-o", "here", "--head-dtype", "int8", "--data", "data", "-q"
+        )
+    )
 
 
 def test_one_task_of_several_is_taken_renamed_or_left_out(place: Path) -> None:

@@ -79,14 +79,14 @@ def made_smaller(
     bases = Bases(given["backbone"], given["weights"], given["trust_code"])
     device = pick_device(given["device"])
     data = _data([name for pack in packs for name in pack.tasks], given["data"] or [])
-    if not limits:
-        done = [
-            stored_and_scored(pack, storage, bases, data=data, device=device, say=_say)
-            for pack in packs
-        ]
-        return done, []
     choices: list[Choice] = []
     with Measuring(stderr(), verbosity["quiet"]) as watch:
+        if not limits:
+            done = [
+                stored_and_scored(pack, storage, bases, data=data, device=device, say=watch.say)
+                for pack in packs
+            ]
+            return done, []
         done = choose(
             packs,
             storage,
@@ -97,7 +97,7 @@ def made_smaller(
             device=device,
             watch=watch,
             show=choices.append,
-            say=_say,
+            say=watch.say,
         )
     return done, choices
 
@@ -118,8 +118,3 @@ def _data(tasks: list[str], given: list[str]) -> dict[str, str]:
             raise UnknownName("task of --data", name, tasks)
     everywhere = {task: text for text, equals, _ in pairs if not equals for task in tasks}
     return everywhere | {name: folder for name, equals, folder in pairs if equals}
-
-
-def _say(line: str) -> None:
-    if not verbosity["quiet"] or line.startswith("warning"):
-        stderr().print(line, markup=False, highlight=False, soft_wrap=True)
