@@ -396,3 +396,12 @@ def test_a_pack_made_smaller_twice_says_both(place: Path, tmp_path: Path) -> Non
     assert once.task().info["storage"].keys() == {"norms", "before"}
     found = again.task().info["storage"]
     assert (found["head"], found["norms"]) == ("int4", "fp16")
+
+
+def test_a_converted_run_says_which_pictures_it_never_saw(place: Path, tmp_path: Path) -> None:
+    pack = maskpack.from_checkpoint(place / "tuned", tmp_path / "a", backbone="tinynet:build")
+    info = pack.task().info
+    assert (info["select"], info["val_fraction"]) == ("val", 0.25)
+    small = maskpack.pack({"tuned": pack.path or ""}, tmp_path / "b", budget="4KB", trust_code=True)
+    assert (tmp_path / "b").stat().st_size <= 4000
+    assert small.task().method == "affine"

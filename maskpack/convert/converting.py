@@ -219,15 +219,24 @@ def _packed(
     own, norms = _own(subject.checkpoint, backbone, params.keys())
     with torch.no_grad():
         masks = {name: method.mask(kept) for name, kept in params.items()}
-    info = {} if subject.pictures is None else subject.pictures.info()
     return PackedTask(
         subject.name,
         methods.name_of(method),
         methods.options_of(method),
         norms,
-        info | {"checkpoint": about},
+        _info(subject) | {"checkpoint": about},
         mask_streams(method, masks) | own_streams(own),
     )
+
+
+def _info(subject: _Subject) -> dict[str, Any]:
+    """What the network is scored on; with its run's own pictures, which of them it never saw."""
+    if subject.pictures is None:
+        return {}
+    info, run = subject.pictures.info(), subject.checkpoint.info
+    if (run.get("task"), run.get("data")) == (info["task"], info["data"]):
+        info |= {key: run[key] for key in ("select", "val_fraction") if key in run}
+    return info
 
 
 def _own(
