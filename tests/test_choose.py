@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import Mapping
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tinynet import write_pictures
 
 import maskpack
-from maskpack import measuring
+from maskpack import measuring, progress
 from maskpack.budget import Limits, parse_size, smallest, within_budget
 from maskpack.choose import TOLD_ROWS, Choice, choose
 from maskpack.errors import MaskpackError, OptionError
@@ -222,6 +224,31 @@ def test_a_budget_takes_only_what_loses_little_where_that_is_asked() -> None:
     assert ladder.drop(row) <= 0.6
     with pytest.raises(OptionError, match="the smallest file is"):
         within_budget({"one": Ladder(Fake(), max_drop=0.6)}, sizes, 700)
+
+
+# ---- what a person sees meanwhile
+
+
+@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (False, False), (True, True)])
+def test_what_is_measured_shows_on_a_terminal(
+    terminal: bool, quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0 if not terminal else 99)
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=120)
+    with progress.Measuring(console, quiet) as watch:
+        watch("birds", Row(Storage(), 1234, 0.5, 0.25))
+        watch("birds", Row(Storage(head="int4"), 987, 0.5, 0.25))
+        watch.say("birds: said")
+        watch.say("warning: birds: said anyway")
+    shown = screen.getvalue()
+    assert "warning: birds: said anyway" in shown
+    assert ("birds: said" in shown.replace("warning: birds: said", "")) is not quiet
+    if not terminal:
+        assert shown.splitlines()[:2] == [
+            "birds, combination 1: as it is, 1,234 bytes, validation 0.5000, loss 0.2500",
+            "birds, combination 2: head int4, 987 bytes, validation 0.5000, loss 0.2500",
+        ]
 
 
 # ---- real tasks

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maskpack.errors import OptionError
 from maskpack.tasks import Subset, carve_validation, open_task
+from maskpack.tasks.splits import SPLIT_SEED, is_carved, train_and_val
 
 
 def test_carving_is_the_same_for_ever() -> None:
@@ -53,3 +55,21 @@ def test_subset_keeps_labels_without_opening_pictures() -> None:
     part = Subset(whole, [1999, 0])
     assert (len(part), part.labels) == (2, [9, 0])
     assert part[0][0].tobytes() == whole[1999][0].tobytes()
+
+
+def test_validation_pictures_are_a_split_of_their_own_or_a_share_of_train() -> None:
+    own, none = tiny.task(train=12, val=6), tiny.task(train=12, val=0)
+    assert not is_carved(own)
+    assert [len(part) for part in train_and_val(own, 0.25)] == [12, 6]
+    assert is_carved(none)
+    train, val = train_and_val(none, 0.25)
+    labels = none.dataset("train").labels
+    carved = carve_validation(labels, 0.25, SPLIT_SEED)
+    for part, indices in zip((train, val), carved, strict=True):
+        assert isinstance(part, Subset)
+        assert part.indices == indices
+
+
+def test_a_share_of_no_picture_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"--val-fraction 0.1: no picture is left for validation"):
+        train_and_val(tiny.task(train=3, val=0))
