@@ -121,7 +121,8 @@ class Ladder:
         """What is tried next: float16 everywhere at once, then one part a step."""
         free = [part for part in self.subject.parts if part not in self.fixed]
         if len(self.path) == 1:
-            halves = {part: "fp16" for part in free if self._saves(here, **{part: "fp16"})}
+            # one measurement for all of them, so that every byte is worth it
+            halves = {part: "fp16" for part in free if self._saves(here, {part: "fp16"}, 0)}
             if halves:
                 return [dataclasses.replace(here.storage, **halves)]
         return [
@@ -136,17 +137,17 @@ class Ladder:
         kinds = KINDS[part]
         for coarser in kinds[kinds.index(kind) + 1 :]:
             name = _named(rank, coarser)
-            if self._saves(here, **{part: name}):
+            if self._saves(here, {part: name}):
                 yield name
                 break
         if part == "head" and kind in SIGNED:
             half = (rank or self.subject.head_rank) // 2
-            if half and self._saves(here, head=_named(half, kind)):
+            if half and self._saves(here, {part: _named(half, kind)}):
                 yield _named(half, kind)
 
-    def _saves(self, here: Row, **change: str) -> bool:
+    def _saves(self, here: Row, change: Mapping[str, str], share: float = WORTH_A_LOOK) -> bool:
         size = self.subject.size(dataclasses.replace(here.storage, **change))
-        return size is not None and here.bytes - size > WORTH_A_LOOK * here.bytes
+        return size is not None and here.bytes - size > share * here.bytes
 
 
 def _named(rank: int, kind: str) -> str:

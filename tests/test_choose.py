@@ -85,6 +85,18 @@ def test_the_path_begins_as_it_is_then_float16_then_one_part_a_step() -> None:
     assert steps == sorted(set(steps), reverse=True)
 
 
+def test_few_bytes_are_not_worth_a_measurement_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(VALUES, "coefficients", 4)
+    monkeypatch.setitem(VALUES, "head", 1_000_000)
+    ladder = Ladder(Fake())
+    while ladder.extend():
+        pass
+    assert kinds(ladder.path[1]) == ("fp16",) * 3, "there they cost nothing"
+    assert {row.storage.coefficients for row in ladder.rows[1:]} == {"fp16"}
+
+
 def test_every_combination_is_measured_once() -> None:
     subject, seen = Fake(), []
     ladder = Ladder(subject, watch=seen.append)
