@@ -237,7 +237,7 @@ class BackboneInfo:
     preprocess: Mapping[str, Any]
     source: str = ""  # where its weights came from, for people
     head_bytes: int = 0  # of its own last layer, as a float32 checkpoint
-    hashes: tuple[str, ...] = ()  # first 8 hex digits of each tensor's sha256, sorted by name
+    hashes: tuple[str, ...] = ()  # first 4 hex digits of each tensor's sha256, sorted by name
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ FORMAT = 1
 FEATURES = frozenset(("coded", "delta", "quantized", "zeros_of"))
 # no task's name begins with a slash
 HEADER = "/header"  # the header's JSON, deflated
-BACKBONE_HASHES = "/backbone"  # 4 bytes of the sha256 of each of its tensors, sorted by name
+BACKBONE_HASHES = "/backbone"  # 2 bytes of the sha256 of each of its tensors, sorted by name
 STREAM_HASHES = "/streams"  # sha256 of every task's every stream, sorted by task, then stream
 LARGEST_HEADER = 1 << 26  # bytes of JSON: deflated zeros claim a thousand times their size
 KEY = "maskpack"  # the one metadata key: safetensors writes several in random order
@@ -245,7 +245,7 @@ class _Reader:
             self._get(about, "preprocess", dict, "backbone"),
             self._get(about, "source", str, "backbone"),
             head_bytes,
-            tuple(self._digests(BACKBONE_HASHES, 4)),
+            tuple(self._digests(BACKBONE_HASHES, 2)),
         )
         self.shared = self._get(self.header, "shared", list, "header")
         tables = self._get(self.header, "tables", list, "header")

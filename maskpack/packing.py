@@ -20,9 +20,7 @@ from maskpack.packed import BITS, NUMPY, OWN, Array, BackboneInfo, PackedTask, S
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
     from maskpack.methods.base import Method
-SHORT = (
-    8  # hex digits of a tensor's hash, to say which differ: the fingerprint is of the whole ones
-)
+SHORT = 4  # hex digits of a tensor's hash: enough to say which differ, once fingerprints do
 
 
 def pack_task(network: MaskedNetwork, name: str, info: Mapping[str, Any]) -> PackedTask:
