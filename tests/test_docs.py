@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from maskpack import methods
 from maskpack.cli import app
+from maskpack.errors import PackFormatError
 
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -87,10 +88,19 @@ def test_methods_page_has_every_row_of_both_ablations() -> None:
     assert section_of("affine").count("maskpack train-mask") == 10
 
 
-@pytest.mark.parametrize(
-    "line",
-    [line for block in blocks(ROOT / "docs" / "methods.md", "sh") for line in block.splitlines()],
-)
+METHODS_LINES = [
+    line for block in blocks(ROOT / "docs" / "methods.md", "sh") for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("line", [line for line in METHODS_LINES if " pack " in line])
+def test_methods_page_packs_what_is_there(line: str) -> None:
+    result = CliRunner().invoke(app, shlex.split(line)[1:])
+    assert isinstance(result.exception, PackFormatError), result.output
+    assert ": no such file" in str(result.exception)
+
+
+@pytest.mark.parametrize("line", [line for line in METHODS_LINES if " pack " not in line])
 def test_methods_page_command_is_understood(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
