@@ -148,12 +148,16 @@ def choose(
     def file_size(rows: Mapping[str, Row], scored: bool = False) -> int:
         return _file_size([*([beside] if beside else []), *finished(rows, scored)])
 
+    more = 0  # bytes by which the scores deflated worse than what stood in for them
+
+    def likely_size(rows: Mapping[str, Row]) -> int:
+        return file_size(rows) + more
+
     if limits.budget is not None:
-        room = limits.budget
-        taken = within_budget(ladders, file_size, room)
+        taken = within_budget(ladders, likely_size, limits.budget)
         while (over := file_size(taken, scored=True) - limits.budget) > 0:
-            room -= over  # the scores deflated worse than what stood in for them
-            taken = within_budget(ladders, file_size, room)
+            more += over
+            taken = within_budget(ladders, likely_size, limits.budget)
     for name, row in taken.items():
         choice = Choice(name, measured[name], ladders[name], row)
         show(choice)

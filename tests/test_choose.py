@@ -381,6 +381,19 @@ def test_the_whole_file_keeps_to_the_budget(place: Path, tmp_path: Path) -> None
         assert task.info["storage"]["before"]["accuracy"] == task.info["test"]["accuracy"]
 
 
+def test_scores_longer_than_thought_do_not_break_the_budget(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskpack.choose.DIGITS", (0, 0))
+    sources: dict[str, Any] = {"birds": place / "birds"}
+    whole = maskpack.pack(sources, tmp_path / "a", max_drop=0)
+    size = (tmp_path / "a").stat().st_size
+    for budget in range(size - 24, size + 1, 6):
+        maskpack.pack(sources, tmp_path / "b", budget=budget)
+        assert (tmp_path / "b").stat().st_size <= budget
+    assert whole.task().info["storage"]["max_drop"] == 0
+
+
 def test_a_budget_too_small_leaves_no_file(place: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"--budget 900 bytes: the smallest file is [\d,]+ bytes"):
         maskpack.pack({"birds": place / "birds"}, tmp_path / "no", budget=900)
