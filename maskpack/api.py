@@ -147,19 +147,24 @@ def fit(
     resume: bool = False,
     watch: Callable[[Progress | EpochDone], None] = lambda event: None,
     options: Mapping[str, Any] | None = None,
+    recipe_name: str | None = None,
     **more: Any,
 ) -> Run:
     """Learn one task's masks into a run's folder, as `maskpack train-mask` does.
 
     `options` are the method's (`--set`); `more` are fields of `maskpack.learn.Options`, e.g.
-    `data="birds/"`, `recipe={"epochs": 10, "lr": 3e-4}`, `preprocess={"img_size": 96}`.
+    `data="birds/"`, `recipe={"epochs": 10, "lr": 3e-4}`, `preprocess={"img_size": 96}`; what they
+    leave open `recipe_name` ("small", "accurate"; `--recipe`) decides.
 
     Raises:
         MaskpackError: something is wrong with the names, the data or the folder.
     """
     opened = None if isinstance(backbone, str) else _open(backbone)
     name = backbone if isinstance(backbone, str) else opened.name if opened else ""
-    session = open_session(Options(name, task, method, options or {}, **more), opened)
+    chosen = Options(name, task, method, options or {}, **more)
+    if recipe_name is not None:
+        chosen = with_recipe(chosen, recipe_name)
+    session = open_session(chosen, opened)
     return learn(session, output, resume=resume, watch=watch)
 
 
