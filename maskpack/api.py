@@ -23,6 +23,7 @@ from maskpack.masking import MaskedNetwork
 from maskpack.network import task_network
 from maskpack.packed import Pack, PackedTask
 from maskpack.packing import apply_task, info_of, pack_task, unpack_task
+from maskpack.recipes import with_recipe
 from maskpack.resolve import (
     check_base,
     merge,

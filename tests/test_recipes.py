@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+from tinynet import TinyNet, write_pictures
 
+import maskpack
 from maskpack import methods
+from maskpack.backbones import from_module
 from maskpack.errors import OptionError, UnknownName
 from maskpack.learn import Options, check_recipe
 from maskpack.masking import NORM_MODES
@@ -54,3 +58,18 @@ def test_an_unknown_recipe_lists_the_known() -> None:
 def test_a_method_without_masks_has_no_recipe_for_them() -> None:
     with pytest.raises(OptionError, match="--recipe small is for methods with masks, not fine-tun"):
         with_recipe(Options("resnet50", "birds", "fine-tune"), "small")
+
+
+def test_fit_takes_a_recipe_by_name(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures")
+    run = maskpack.fit(
+        from_module(TinyNet(), name="tiny"),
+        "image-folder",
+        output=tmp_path / "run",
+        data=str(tmp_path / "pictures"),
+        preprocess={"img_size": 16},
+        recipe={"epochs": 1},
+        recipe_name="small",
+    )
+    assert run.options["recipe"]["size_penalty"] == RECIPES["small"].recipe["size_penalty"]
+    assert run.options["norms"] == "scale"
