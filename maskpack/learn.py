@@ -130,6 +130,7 @@ class Session:
                 "select": options.select,
                 "val_fraction": options.val_fraction,
                 "seed": options.seed,
+                **({"teacher": options.teacher} if options.teacher else {}),
                 "best": {
                     key: value
                     for key, value in row.items()
@@ -323,9 +324,10 @@ def advice(session: Session, trainer: Trainer) -> list[str]:
     if not math.isfinite(distance) or recipe.lr <= 0:
         return []
     needed = steps_to_flip(distance, recipe.lr)
-    planned = trainer.steps * recipe.epochs
+    flipping = range(recipe.head_epochs, recipe.epochs - recipe.freeze_epochs)
+    planned = trainer.steps * len(flipping)
     lines = [f"a mask bit can flip after about {needed} optimiser steps; {planned} are planned"]
-    reach = sum(lr_factor(recipe, epoch + 0.5) for epoch in range(recipe.epochs))
+    reach = sum(lr_factor(recipe, epoch + 0.5) for epoch in flipping)
     if planned < needed or reach * trainer.steps * recipe.lr <= distance:
         lines.append(
             "warning: with this schedule no bit can flip; train longer or raise --lr "

@@ -229,6 +229,9 @@ def test_a_training_too_short_for_any_bit_is_told_so(plain: Backbone) -> None:
     assert short[1].startswith("warning: with this schedule no bit can flip")
     edge = _advice(masked, 25, epochs=2)  # 50 steps, and the 51st flips
     assert edge[1].startswith("warning: with this schedule no bit can flip")
+    for epochs in ({"head_epochs": 1}, {"freeze_epochs": 1}):  # in which no bit can flip
+        fewer = _advice(masked, 20, epochs=3, **epochs)
+        assert fewer[0] == "a mask bit can flip after about 51 optimiser steps; 40 are planned"
     decayed = _advice(masked, 40, epochs=3, decay_epochs=1)  # 40 full steps, then a tenth
     assert decayed[1].startswith("warning: with this schedule no bit can flip")
 
