@@ -15,34 +15,14 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 30.0  # between two plain lines within an epoch
 
 
-class Watcher:
-    """Takes a trainer's events; use as a context manager."""
+class _Shown:
+    """What a person sees: a live line on a terminal, if any, and lines above it."""
 
-    def __init__(self, console: Console, epochs: int, metric: str, quiet: bool = False) -> None:
+    def __init__(self, console: Console, quiet: bool) -> None:
         self.console = console
-        self.epochs = epochs
-        self.metric = metric
         self.quiet = quiet
-        self.ones: float | None = None
-        self._bar: Any = None
-        self._task: Any = None
+        self._live: Any = None
         self._last_line = time.monotonic()
-
-    def __enter__(self) -> Watcher:
-        if self.console.is_terminal and not self.quiet:
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[numbers]}"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            )
-            self._bar.start()
-        return self
 
     def __exit__(
         self,
@@ -50,20 +30,47 @@ class Watcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def say(self, line: str) -> None:
-        """A line of its own, above the bar."""
+        """A line of its own, above the live one."""
         if not self.quiet or line.startswith("warning"):
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class Watcher(_Shown):
+    """Takes a trainer's events; use as a context manager."""
+
+    def __init__(self, console: Console, epochs: int, metric: str, quiet: bool = False) -> None:
+        super().__init__(console, quiet)
+        self.epochs = epochs
+        self.metric = metric
+        self.ones: float | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> Watcher:
+        if self.console.is_terminal and not self.quiet:
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._live = Bar(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._live.start()
+        return self
 
     def __call__(self, event: Progress | EpochDone) -> None:
         from maskpack.train import EpochDone
 
         if isinstance(event, EpochDone):
             self._epoch(event)
-        elif self._bar is not None:
+        elif self._live is not None:
             self._step(event)
         elif time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._last_line = time.monotonic()
@@ -77,9 +84,9 @@ class Watcher:
         done = event.epoch * event.steps + event.step
         fields = {"epoch": f"{event.epoch + 1}/{self.epochs}", "numbers": self._numbers(event)}
         if self._task is None:
-            self._task = self._bar.add_task("", total=total, completed=done, **fields)
+            self._task = self._live.add_task("", total=total, completed=done, **fields)
         else:
-            self._bar.update(self._task, completed=done, **fields)
+            self._live.update(self._task, completed=done, **fields)
 
     def _epoch(self, event: EpochDone) -> None:
         self._last_line = time.monotonic()
@@ -101,35 +108,18 @@ class Watcher:
         )
 
 
-class Measuring:
+class Measuring(_Shown):
     """Takes the rows that `choose` measures; use as a context manager."""
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
-        self.console = console
-        self.quiet = quiet
-        self._status: Any = None
+        super().__init__(console, quiet)
         self._counts: dict[str, int] = {}
-        self._last_line = time.monotonic()
 
     def __enter__(self) -> Measuring:
         if self.console.is_terminal and not self.quiet:
-            self._status = self.console.status("opening ...")
-            self._status.start()
+            self._live = self.console.status("opening ...")
+            self._live.start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._status is not None:
-            self._status.stop()
-
-    def say(self, line: str) -> None:
-        """A line of its own, above the live one."""
-        if not self.quiet or line.startswith("warning"):
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __call__(self, name: str, row: Row) -> None:
         self._counts[name] = self._counts.get(name, 0) + 1
@@ -138,10 +128,10 @@ class Measuring:
             f"{name}, combination {self._counts[name]}: {kinds or 'as it is'}, "
             f"{row.bytes:,} bytes, validation {row.metric:.4f}, loss {row.loss:.4f}"
         )
-        if self._status is not None:
+        if self._live is not None:
             from rich.text import Text
 
-            self._status.update(Text(line))
+            self._live.update(Text(line))
         elif time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._last_line = time.monotonic()
             self.say(line)
