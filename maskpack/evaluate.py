@@ -25,6 +25,10 @@ class Score:
     correct: float
     count: int
 
+    def record(self, metric: str) -> dict[str, Any]:
+        """What runs and packs keep of a test score: metric by its name, loss, count."""
+        return {metric: self.value, "loss": self.loss, "count": self.count}
+
 
 def evaluate(
     network: nn.Module,

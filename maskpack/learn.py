@@ -17,7 +17,7 @@ from maskpack.backbones import RUN_PREFIX
 from maskpack.errors import OptionError, RunError, UnknownName, one_line
 from maskpack.evaluate import evaluate
 from maskpack.methods.base import Recipe, steps_to_flip
-from maskpack.network import task_network
+from maskpack.network import HEAD_INITS, task_network
 from maskpack.packing import info_of, unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.resolve import open_backbone, pack_run
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 # what may differ between a run and its continuation without changing a number
 FREE = ("workers", "data", "download", "device")
-HEAD_INITS = ("random", "zeros")
 
 
 @dataclass(frozen=True)
@@ -193,11 +192,9 @@ def open_session(options: Options, backbone: Backbone | None = None) -> Session:
         norms=options.norms,
         include=options.include,
         exclude=options.exclude,
+        head_init=recipe.head_init,
         seed=options.seed,
     )
-    if recipe.head_init == "zeros":
-        for parameter in network.network.get_submodule(backbone.head).parameters():
-            torch.nn.init.zeros_(parameter)
     teacher = open_teacher(options.teacher, task, preprocess) if options.teacher else None
     return Session(options, backbone, task, network, recipe, preprocess, augment, teacher)
 
@@ -310,8 +307,7 @@ def score_test(session: Session, run: Run) -> dict[str, Any]:
         workers=session.options.workers,
         device=pick_device(session.options.device),
     )
-    metric = session.task.metric
-    return {metric: score.value, "loss": score.loss, "count": score.count}
+    return score.record(session.task.metric)
 
 
 def advice(session: Session, trainer: Trainer) -> list[str]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
     from maskpack.methods.base import Method
 
+HEAD_INITS = ("random", "zeros")
+
 
 def task_network(
     backbone: Backbone,
@@ -27,13 +29,14 @@ def task_network(
     norms: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    head_init: str = "random",
     seed: int = 0,
 ) -> MaskedNetwork:
     """A copy of the backbone with a new head of `outputs` units and fresh masks.
 
     `norms` is "frozen", "scale" (weight and bias of the task's own), "stats" (running statistics of
-    its own) or "task" (both); by default what the method's paper does. The backbone itself is left
-    as it is.
+    its own) or "task" (both); by default what the method's paper does. `head_init` is one of
+    HEAD_INITS. The backbone itself is left as it is.
 
     Raises:
         OptionError: a pattern of `include` or `exclude` matches nothing, no weight is masked, or
@@ -51,6 +54,9 @@ def task_network(
         if not layers:
             raise OptionError("no weight of the network is masked; see --include and --exclude")
     network = replace_head(module, backbone.head, outputs, seed=seed)
+    if head_init == "zeros":
+        for parameter in network.get_submodule(backbone.head).parameters():
+            torch.nn.init.zeros_(parameter)
     return MaskedNetwork(network, backbone.head, method, layers, norms or method.norms, seed)
 
 

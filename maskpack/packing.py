@@ -20,6 +20,7 @@ from maskpack.packed import BITS, NUMPY, OWN, Array, BackboneInfo, PackedTask, S
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
     from maskpack.methods.base import Method
+
 SHORT = 4  # hex digits of a tensor's hash: enough to say which differ, once fingerprints do
 
 
@@ -165,11 +166,10 @@ def _check_own(
     for role, arrays in own.items():
         for name, array in arrays.items():
             inside = name.startswith(f"{head}.")
-            if name not in state or inside != (role == "head"):
+            known = pristine if task.streams[role].delta else state
+            if name not in known or inside != (role == "head"):
                 _misfit(task, name, "is no such tensor of the backbone")
             shape = tuple(state[name].shape)
-            if task.streams[role].delta and name not in pristine:
-                _misfit(task, name, "is no such tensor of the backbone")
             expected = (outputs, *shape[1:]) if inside else shape
             if array.shape != expected:
                 _misfit(task, name, f"has shape {array.shape}, {expected} expected")

@@ -9,10 +9,11 @@ from typing import Any
 
 from maskpack import methods
 from maskpack.errors import OptionError, UnknownName
+from maskpack.learn import Options
 
 
 @dataclass(frozen=True)
-class Choice:
+class NamedRecipe:
     """What a recipe decides where the user does not."""
 
     norms: str
@@ -27,22 +28,20 @@ FAST: dict[str, Any] = {
     "head_lr": 1e-3,
     "sched": "cosine",
 }
-RARE: dict[
-    str, dict[str, Any]
-] = {  # bits that are rare, where the method's paper has half of them at 1
+RARE: dict[str, dict[str, Any]] = {  # options by method, for masks that cost little
     "affine": {"init": "zeros", "init_low": 5e-3, "init_high": 5e-3},
     "ksm": {"coefficients": "u8"},
 }
 RECIPES = {  # measured in docs/results.md
-    "small": Choice(
+    "small": NamedRecipe(
         "scale", FAST | {"head_init": "zeros", "head_epochs": 1, "size_penalty": 0.025}, RARE
     ),
-    "accurate": Choice("task", FAST | {"size_penalty": 0.008}),
+    "accurate": NamedRecipe("task", FAST | {"size_penalty": 0.008}),
 }
 
 
-def with_recipe(options: Any, name: str) -> Any:
-    """`learn.Options` with what a named recipe decides, wherever they leave it open.
+def with_recipe(options: Options, name: str) -> Options:
+    """Options with what a named recipe decides, wherever they leave it open.
 
     Raises:
         UnknownName: no such recipe.

@@ -97,7 +97,7 @@ def test_score(
         exam.augment,
         device=device,
     )
-    return {exam.task.metric: score.value, "loss": score.loss, "count": score.count}
+    return score.record(exam.task.metric)
 
 
 def with_record(

@@ -29,13 +29,19 @@ def open_teacher(source: str, task: Task, preprocess: Preprocess) -> nn.Module:
     known = packed.info.get("task")
     classes = known.get("classes") if isinstance(known, dict) else None
     if classes != task.describe().get("classes"):
-        raise OptionError(f"--teacher {source}: learnt other classes than {task.name} has")
+        raise OptionError(
+            f"--teacher {source}: learnt other classes than {task.name} has; give a run or pack of "
+            "the same task"
+        )
     given = packed.info.get("preprocess")
     for key in ("mean", "std"):
         found = given.get(key) if isinstance(given, dict) else None
         expected = list(getattr(preprocess, key))
         if found != expected:
-            raise OptionError(f"--teacher {source}: its pictures' {key} is {found}, not {expected}")
+            raise OptionError(
+                f"--teacher {source}: its pictures' {key} is {found}, not {expected}; train with "
+                f"its --{key}, or give another teacher"
+            )
     return unpack_task(packed, open_base(pack, packed)).to(memory_format=torch.channels_last)
 
 

@@ -308,6 +308,12 @@ def test_a_size_penalty_lets_no_score_wander_off(plain: Backbone) -> None:
     assert highest == pytest.approx(1e-2)
 
 
+def test_scores_that_begin_next_to_their_threshold_may_go_on(plain: Backbone) -> None:
+    masked = network(plain, "affine")
+    run(trainer(masked, epochs=6, size_penalty=1.0))
+    assert max(float(scores.detach().max()) for scores in masked.scores()) > 1e-2
+
+
 def test_the_loss_that_is_shown_is_the_tasks_own(plain: Backbone) -> None:
     rows = []
     for penalty in (0.0, 100.0):

@@ -83,7 +83,7 @@ class Pictures:
             device=device,
         )
         network.cpu().to(memory_format=torch.contiguous_format)
-        return {self.task.metric: score.value, "loss": score.loss, "count": score.count}
+        return score.record(self.task.metric)
 
     def some(self, count: int, seed: int) -> Tensor:
         """So many training pictures, or all where there are fewer: (count, 3, size, size)."""

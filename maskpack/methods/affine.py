@@ -105,10 +105,8 @@ class Affine(Method):
         return nearest(params["scores"], 0.0)
 
     def confine(self, params: Params) -> None:
-        if self.init == "zeros":
+        if self.init == "zeros":  # from ones they start a step from the threshold, and must go on
             params["scores"].clamp_(min=-self.init_high)
-        else:
-            params["scores"].clamp_(max=self.init_high)
 
     def _start(self, key: str) -> float:
         return -1.0 if key == "k3" and self.init == "zeros" else START[key]
