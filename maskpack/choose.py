@@ -179,6 +179,11 @@ def _opened(
     for pack in packs:
         for name, task in pack.tasks.items():
             exam = open_exam(pack, name, data.get(name))
+            if exam.task.lower_is_better:
+                raise OptionError(
+                    f"{name}: is scored by {exam.task.metric}, of which less is better; --budget "
+                    "and --max-drop count points of a share: use --head-dtype and the like"
+                )
             base = bases.open(pack, task)
             if id(base) not in networks:
                 networks[id(base)] = copy.deepcopy(base.module)
@@ -206,7 +211,8 @@ def _stand_in(exam: Exam) -> list[dict[str, Any] | None]:
     if "test" not in exam.task.splits():
         return [None, None]
     count = len(exam.pictures("test"))
-    return [{exam.task.metric: x, "loss": x / 1.7, "count": count} for x in DIGITS]
+    metrics = exam.task.meter().compute()
+    return [{**dict.fromkeys(metrics, x), "loss": x / 1.7, "count": count} for x in DIGITS]
 
 
 def _file_size(packs: Sequence[Pack]) -> int:

@@ -9,25 +9,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from maskpack.preprocess import Augment, Preprocess, eval_transform
 from maskpack.tasks.loading import batches
 
 if TYPE_CHECKING:
+    from maskpack.preprocess import Augment, Preprocess
     from maskpack.tasks.base import Task
 
 
 @dataclass(frozen=True)
 class Score:
-    """A metric's mean over `count` samples; `correct` is its sum."""
+    """Metrics over `count` samples, the task's own first."""
 
-    value: float
+    values: dict[str, float]
     loss: float
-    correct: float
     count: int
 
-    def record(self, metric: str) -> dict[str, Any]:
-        """What runs and packs keep of a test score: metric by its name, loss, count."""
-        return {metric: self.value, "loss": self.loss, "count": self.count}
+    @property
+    def value(self) -> float:
+        return next(iter(self.values.values()))
+
+    def record(self) -> dict[str, Any]:
+        """What runs and packs keep of a test score: metrics by name, loss, count."""
+        return {**self.values, "loss": self.loss, "count": self.count}
 
 
 def evaluate(
@@ -43,10 +46,10 @@ def evaluate(
     amp: bool = False,
     tick: Callable[[], None] = lambda: None,
 ) -> Score:
-    """Mean metric and loss of a network in eval mode. `tick` is called after every batch."""
+    """Metrics and mean loss of a network in eval mode. `tick` is called after every batch."""
     pictures = batches(
         dataset,
-        eval_transform(preprocess, augment),
+        task.transform(preprocess, augment, training=False),
         batch_size=batch_size,
         shuffle=False,
         seed=0,
@@ -68,7 +71,8 @@ def evaluate_batches(
 ) -> Score:
     """`evaluate` on batches that are made already: float32 (batch, 3, h, w), target."""
     network = network.eval().to(device).to(memory_format=torch.channels_last)
-    correct = loss = 0.0
+    meter = task.meter()
+    loss = 0.0
     count = 0
     for images, target in pictures:
         images = images.to(device, memory_format=torch.channels_last)
@@ -76,8 +80,9 @@ def evaluate_batches(
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=amp):
             output = network(images)
         output = output.float()
-        loss += float(task.loss(output, target)) * len(images)
-        correct += float(task.score(output, target).sum())
+        mean = float(task.loss(output, target))
+        meter.update(output, target, mean)
+        loss += mean * len(images)
         count += len(images)
         tick()
-    return Score(correct / max(count, 1), loss / max(count, 1), correct, count)
+    return Score(meter.compute(), loss / max(count, 1), count)

@@ -14,6 +14,7 @@ from torch import nn
 
 from maskpack import bits, methods, packfile
 from maskpack.backbones import RUN_PREFIX
+from maskpack.critic import SMALLEST
 from maskpack.errors import OptionError, RunError, UnknownName, one_line
 from maskpack.evaluate import evaluate
 from maskpack.methods.base import Recipe, steps_to_flip
@@ -59,6 +60,7 @@ class Options:
     head: str | None = None
     data: str | None = None
     download: bool = False
+    task_set: Mapping[str, Any] = field(default_factory=dict)  # options of the task
     norms: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -109,6 +111,7 @@ class Session:
         values["name"] = self.options.name or self.options.task
         values["backbone"] = self.backbone.name
         values["fingerprint"] = self.backbone.fingerprint
+        values["task_set"] = self.task.describe().get("options", {})
         values["set"] = methods.options_of(self.network.method)
         values["norms"] = self.network.norms
         values["recipe"] = dataclasses.asdict(self.recipe)
@@ -171,7 +174,7 @@ def open_session(options: Options, backbone: Backbone | None = None) -> Session:
     method = methods.make(options.method, options.set)
     recipe = replaced(method.recipe, options.recipe, "training option")
     check_recipe(recipe)
-    task = open_task(options.task, options.data, options.download)
+    task = open_task(options.task, options.data, options.download, options.task_set)
     if backbone is None:
         weights = options.weights
         if options.method == "scratch" and not options.backbone.startswith(RUN_PREFIX):
@@ -182,6 +185,11 @@ def open_session(options: Options, backbone: Backbone | None = None) -> Session:
     preprocess = replaced(backbone.preprocess, options.preprocess, "preprocessing option")
     if preprocess.img_size < 8:
         raise OptionError(f"--img-size {preprocess.img_size}: expected at least 8")
+    if task.adversarial and preprocess.img_size < SMALLEST:
+        raise OptionError(
+            f"--img-size {preprocess.img_size}: a critic needs {SMALLEST} pixels or more; take "
+            "another loss, or larger pictures"
+        )
     augment = replaced(task.augment, options.augment, "augmentation option")
     if options.no_aug:
         augment = Augment("resize", hflip=0.0)
@@ -307,7 +315,7 @@ def score_test(session: Session, run: Run) -> dict[str, Any]:
         workers=session.options.workers,
         device=pick_device(session.options.device),
     )
-    return score.record(session.task.metric)
+    return score.record()
 
 
 def advice(session: Session, trainer: Trainer) -> list[str]:

@@ -30,7 +30,8 @@ class MaskedNetwork(nn.Module):
     `network` is never changed by a mask: every forward pass hands it the effective weights in
     place of its own (torch.func.functional_call), which reaches bare parameters and shared
     weights as well. Only what the task owns requires a gradient: scores and coefficients, the
-    head, with norms="scale" or "task" the norms, with fine-tuning everything.
+    head, with norms="scale" or "task" the norms, and the `trained` modules whole: with "" among
+    them, as fine-tuning has it, everything.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class MaskedNetwork(nn.Module):
         layers: Mapping[str, Layer],
         norms: str = "frozen",
         seed: int = 0,
+        trained: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         if norms not in NORM_MODES:
@@ -52,7 +54,12 @@ class MaskedNetwork(nn.Module):
         self.norms = norms
         self.keeps_masks = False  # whether a training step leaves its masks in `used_masks`
         self.used_masks: dict[str, dict[str, Tensor]] = {}
-        self._norm_layers = list(norm_layers(network, head).values())
+        self.trained = trained
+        found = norm_layers(network, head)
+        # norms of a part that is the task's own are trained with it, whatever the norms mode
+        parts = () if "" in trained else trained
+        self._part_norms = [norm for name, norm in found.items() if _inside(name, parts)]
+        self._norm_layers = [norm for name, norm in found.items() if not _inside(name, parts)]
         generator = torch.Generator().manual_seed(seed)
         self.params = nn.ModuleDict()  # a ModuleDict key may hold any character but the dot
         named = dict(network.named_parameters())
@@ -112,24 +119,23 @@ class MaskedNetwork(nn.Module):
     def own_tensors(self) -> dict[str, dict[str, Tensor]]:
         """The task's tensors that are no masks: by role (head, norms, weights) and state name.
 
-        A tensor with several names comes once, under the first. Where all weights are trained
-        the norms come with them, frozen or not: such a task needs no backbone.
+        A tensor with several names comes once, under the first. Where weights are trained the
+        norms among them come too, frozen or not: fine-tuned, a task needs no backbone.
         """
         names: dict[int, str] = {}
         state = self.network.state_dict(keep_vars=True)
         state = {n: t for n, t in state.items() if names.setdefault(id(t), n) == n}
         head = {name: t for name, t in state.items() if name.startswith(f"{self.head}.")}
         norms = {n: t for n, t in norm_tensors(self.network, self.head).items() if n in state}
-        if not self.method.trains_weights:
-            learnt = LEARNT[self.norms]
-            norms = {name: t for name, t in norms.items() if name.rpartition(".")[2] in learnt}
-        roles = {"head": head, "norms": norms}
-        if self.method.trains_weights:
-            roles["weights"] = {
-                name: tensor
-                for name, tensor in state.items()
-                if name not in head and name not in norms and tensor.is_floating_point()
-            }
+        every = {name for name in state if _inside(name, self.trained)}
+        learnt = LEARNT[self.norms]
+        weights = {
+            name: tensor
+            for name, tensor in state.items()
+            if name in every and name not in head | norms and tensor.is_floating_point()
+        }
+        norms = {n: t for n, t in norms.items() if n in every or n.rpartition(".")[2] in learnt}
+        roles = {"head": head, "norms": norms, "weights": weights}
         return {role: _without(tensors, self.layers) for role, tensors in roles.items() if tensors}
 
     @torch.no_grad()
@@ -150,11 +156,19 @@ class MaskedNetwork(nn.Module):
                 for name, mask in self.masks().items()
             }
 
+    def at_rest(self, epoch: int, epochs: int) -> Iterator[nn.Parameter]:
+        """Parameters of the trained modules that do not learn in an epoch, counted from 0."""
+        learning = self.method.learning(self.trained, epoch, epochs)
+        for name in self.trained:
+            if name not in learning:
+                yield from self.network.get_submodule(name).parameters()
+
     def _set_gradients(self) -> None:
-        self.network.requires_grad_(self.method.trains_weights)
-        trained = self.norms in ("scale", "task")
+        self.network.requires_grad_(False)
+        for name in self.trained:
+            self.network.get_submodule(name).requires_grad_(True)
         for norm in self._norm_layers:
-            norm.requires_grad_(trained)
+            norm.requires_grad_(self.norms in ("scale", "task"))
         head: Any = self.network.get_submodule(self.head)
         head.requires_grad_(True)
         named = dict(self.network.named_parameters())
@@ -164,7 +178,8 @@ class MaskedNetwork(nn.Module):
     def trained_groups(self) -> dict[str, list[nn.Parameter]]:
         """What the optimiser may move: by group (scores, norms, head, weights)."""
         prefix = f"{self.head}."
-        norms = {id(p) for norm in self._norm_layers for p in norm.parameters()}
+        every = [*self._norm_layers, *self._part_norms]
+        norms = {id(p) for norm in every for p in norm.parameters()}
         groups: dict[str, list[nn.Parameter]] = {"scores": list(self.params.parameters())}
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
@@ -172,6 +187,11 @@ class MaskedNetwork(nn.Module):
                 role = "head" if inside else "norms" if id(parameter) in norms else "weights"
                 groups.setdefault(role, []).append(parameter)
         return {role: parameters for role, parameters in groups.items() if parameters}
+
+
+def _inside(name: str, modules: tuple[str, ...]) -> bool:
+    """Whether a module or tensor lies in one of the modules; "" is the whole network."""
+    return any(not module or f"{name}.".startswith(f"{module}.") for module in modules)
 
 
 def set_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

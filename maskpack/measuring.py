@@ -15,7 +15,6 @@ from maskpack.errors import OptionError
 from maskpack.evaluate import evaluate_batches
 from maskpack.packed import PackedTask, Stream
 from maskpack.packing import apply_task
-from maskpack.preprocess import eval_transform
 from maskpack.report import stream_part
 from maskpack.score import Exam
 from maskpack.shrink import KINDS, Storage, shrunk
@@ -110,13 +109,13 @@ class Measured:
         pictures = self.exam.pictures("val")
         found = batches(
             pictures,
-            eval_transform(self.exam.preprocess, self.exam.augment),
+            self.exam.task.transform(self.exam.preprocess, self.exam.augment, training=False),
             batch_size=64,
             shuffle=False,
             seed=0,
             epoch=0,
         )
-        each = 3 * 4 * self.exam.preprocess.img_size**2  # bytes of float32
+        each = 2 * 3 * 4 * self.exam.preprocess.img_size**2  # float32, as large a target
         if each * len(pictures) > self.room:
             return found
         self._pictures = list(found)

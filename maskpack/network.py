@@ -39,8 +39,9 @@ def task_network(
     HEAD_INITS. The backbone itself is left as it is.
 
     Raises:
-        OptionError: a pattern of `include` or `exclude` matches nothing, no weight is masked, or
-            the network does not take pictures of its own size.
+        OptionError: a pattern of `include` or `exclude` matches nothing, no weight is masked, the
+            backbone lacks the part that the method trains, or the network does not take pictures
+            of its own size.
     """
     if outputs < 1:
         raise OptionError(f"outputs is {outputs}; a head has 1 or more")
@@ -57,7 +58,10 @@ def task_network(
     if head_init == "zeros":
         for parameter in network.get_submodule(backbone.head).parameters():
             torch.nn.init.zeros_(parameter)
-    return MaskedNetwork(network, backbone.head, method, layers, norms or method.norms, seed)
+    trained = method.trained(backbone.parts)
+    return MaskedNetwork(
+        network, backbone.head, method, layers, norms or method.norms, seed, trained
+    )
 
 
 @torch.no_grad()

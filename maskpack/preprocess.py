@@ -126,10 +126,10 @@ def train_transform(preprocess: Preprocess, augment: Augment) -> Callable[[Image
     """PIL RGB picture -> float32 (3, img_size, img_size), drawn with torch's global RNG."""
     from torchvision.transforms import v2
 
-    size, mode = preprocess.img_size, _interpolation(preprocess.interpolation)
+    size, mode = preprocess.img_size, interpolation_mode(preprocess.interpolation)
     steps: list[Callable[..., Any]] = []
     if augment.crop_mode == "rrc":
-        steps.append(v2.Resize(_short_side(preprocess), interpolation=mode))
+        steps.append(v2.Resize(short_side(preprocess), interpolation=mode))
         steps.append(v2.RandomResizedCrop(size, augment.scale, augment.ratio, interpolation=mode))
     else:
         steps.append(v2.Resize((size, size), interpolation=mode))
@@ -160,21 +160,23 @@ def eval_transform(preprocess: Preprocess, augment: Augment) -> Callable[[Image]
     """
     from torchvision.transforms import v2
 
-    size, mode = preprocess.img_size, _interpolation(preprocess.interpolation)
+    size, mode = preprocess.img_size, interpolation_mode(preprocess.interpolation)
     steps: list[Callable[..., Any]]
     if augment.crop_mode == "rrc":
-        resize = v2.Resize(_short_side(preprocess), interpolation=mode)
+        resize = v2.Resize(short_side(preprocess), interpolation=mode)
         steps = [resize, v2.CenterCrop(size)]
     else:
         steps = [v2.Resize((size, size), interpolation=mode)]
     return v2.Compose([*steps, ToNormalised(preprocess.mean, preprocess.std)])
 
 
-def _short_side(preprocess: Preprocess) -> int:
+def short_side(preprocess: Preprocess) -> int:
+    """To which the short side of a picture is resized before the crop, in pixels."""
     return round(preprocess.img_size / preprocess.crop_pct)
 
 
-def _interpolation(name: str) -> InterpolationMode:
+def interpolation_mode(name: str) -> InterpolationMode:
+    """torchvision's own, from one of INTERPOLATIONS."""
     from torchvision.transforms.v2 import InterpolationMode
 
     return InterpolationMode(name)

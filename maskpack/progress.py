@@ -94,18 +94,18 @@ class Watcher(_Shown):
         self.ones = row.get("ones")
         ones = "" if self.ones is None else f", ones {self.ones:.2%}"
         best = ", best so far" if event.is_best else ""
+        known = row.get(f"train_{metric}")
+        trained = "" if known is None else f"{metric} {known:.4f}, "
         self.say(
-            f"epoch {row['epoch']}/{self.epochs}: loss {row['train_loss']:.4f}, {metric} "
-            f"{row[f'train_{metric}']:.4f}, val loss {row['val_loss']:.4f}, val {metric} "
+            f"epoch {row['epoch']}/{self.epochs}: loss {row['train_loss']:.4f}, {trained}"
+            f"val loss {row['val_loss']:.4f}, val {metric} "
             f"{row[f'val_{metric}']:.4f}{ones}, {event.seconds:.1f} s{best}"
         )
 
     def _numbers(self, event: Progress) -> str:
         ones = "" if self.ones is None else f" ones {self.ones:.2%}"
-        return (
-            f"loss {event.loss:.4f} {self.metric} {event.metric:.4f}{ones} "
-            f"{event.images_per_second:.0f} images/s"
-        )
+        metric = "" if event.metric is None else f" {self.metric} {event.metric:.4f}"
+        return f"loss {event.loss:.4f}{metric}{ones} {event.images_per_second:.0f} images/s"
 
 
 class Measuring(_Shown):

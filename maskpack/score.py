@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,8 +90,12 @@ class Exam:
         return self.task.dataset(split)
 
 
-def open_exam(pack: Pack, name: str, data: str | None = None) -> Exam:
+def open_exam(
+    pack: Pack, name: str, data: str | None = None, task_set: Mapping[str, Any] | None = None
+) -> Exam:
     """What a task is scored on. `data` is where its pictures are now.
+
+    `task_set` goes before the options the task was learnt with (where a file is now, mostly).
 
     Raises:
         OptionError: the task does not say what it was taught.
@@ -108,6 +113,7 @@ def open_exam(pack: Pack, name: str, data: str | None = None) -> Exam:
         folder = data if data is not None else packed.info.get("data")
         if not isinstance(original, str) or not isinstance(folder, str | None):
             raise TypeError("the task's name or its folder is no text")
+        options = {**about.get("options", {}), **(task_set or {})}
         fraction = packed.info.get("val_fraction", VAL_FRACTION)
         if type(fraction) not in (int, float) or not 0 < fraction < 1:
             raise TypeError(f"val_fraction is {fraction!r}")
@@ -116,7 +122,7 @@ def open_exam(pack: Pack, name: str, data: str | None = None) -> Exam:
             f"{pack.path}: {name}: the header does not say how to score it "
             f"({one_line(repr(error))})"
         ) from error
-    task = open_task(original, folder)
+    task = open_task(original, folder, options=options)
     if task.describe().get("classes") != about.get("classes"):
         raise DataError(
             f"{name}: the pictures of {folder or original} have other classes than the task was "
@@ -148,6 +154,7 @@ def score_task(
     device: torch.device | str = "cpu",
     bases: Bases | None = None,
     scope: str = ALL,
+    task_set: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A row: task, method, metric and its value, bytes by part, bits a masked weight, ratio.
 
@@ -167,7 +174,7 @@ def score_task(
     find_scope(scope)
     says_its_task(pack, packed)
     base = (bases or Bases(backbone, weights, trust_code)).open(pack, packed)
-    exam = open_exam(pack, name, data)
+    exam = open_exam(pack, name, data, task_set)
     task = exam.task
     network = unpack_task(packed, base)
     score = evaluate(
@@ -184,7 +191,7 @@ def score_task(
     total = sum(size for size in parts.values() if size is not None)
     whole = separate_bytes(pack, packed, scope)
     share = isinstance(task, Classification)
-    low, high = wilson(score.correct, score.count) if share else (None, None)
+    low, high = wilson(round(score.value * score.count), score.count) if share else (None, None)
     weights_masked = masked_weights(packed, base)
     mask_bits = 8 * ((parts["masks"] or 0) + (parts["coefficients"] or 0))
     return {
@@ -192,7 +199,7 @@ def score_task(
         "method": packed.method,
         "norms mode": packed.norms,
         "split": split,
-        task.metric: score.value,
+        **score.values,
         "low": low,
         "high": high,
         "recorded": exam.recorded if split == "test" else None,

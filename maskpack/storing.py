@@ -97,7 +97,7 @@ def test_score(
         exam.augment,
         device=device,
     )
-    return score.record(exam.task.metric)
+    return score.record()
 
 
 def with_record(

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from maskpack.coded_size import coded_size
+from maskpack.critic import Critic
 from maskpack.errors import OptionError, TrainingError
 from maskpack.evaluate import evaluate
 from maskpack.masking import MaskedNetwork, named_params
-from maskpack.preprocess import Augment, Preprocess, train_transform
 from maskpack.runs import State
 from maskpack.tasks.loading import batches, count_batches
 from maskpack.teaching import soft_loss
 
 if TYPE_CHECKING:
     from maskpack.methods.base import Recipe
+    from maskpack.preprocess import Augment, Preprocess
     from maskpack.tasks.base import LabelledImages, Task
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -32,13 +33,16 @@ SELECTIONS = ("val", "test", "last")
 
 @dataclass(frozen=True)
 class Progress:
-    """One optimiser step done; loss and metric are means over the epoch so far."""
+    """One optimiser step done; loss and metric are means over the epoch so far.
+
+    The metric is None for a task that has none of single samples.
+    """
 
     epoch: int
     step: int
     steps: int
     loss: float
-    metric: float
+    metric: float | None
     images_per_second: float
 
 
@@ -60,7 +64,7 @@ class _Sums:
     """What an epoch has added up so far; saved when it is interrupted."""
 
     loss: float = 0.0
-    metric: float = 0.0
+    metric: float | None = None
     count: int = 0
 
 
@@ -91,6 +95,10 @@ class Trainer:
             self.teacher.eval().to(self.device)
         self.network.keeps_masks = self.recipe.size_penalty > 0
         self.optimizers = make_optimizers(self.network, self.recipe)
+        self.critic = None
+        if self.task.adversarial:
+            channels = 3 + self.task.outputs()
+            self.critic = Critic(channels, self.device, self.seed)
         # a batch of one picture has no variance for a batch norm to divide by
         self._drop_last = len(self.train_data) % self.recipe.batch_size == 1
         self.steps = count_batches(
@@ -128,7 +136,7 @@ class Trainer:
         self.network.train()
         data = batches(
             self.train_data,
-            train_transform(self.preprocess, self.augment),
+            self.task.transform(self.preprocess, self.augment, training=True),
             batch_size=self.recipe.batch_size,
             shuffle=True,
             seed=self.seed,
@@ -149,7 +157,7 @@ class Trainer:
                 self.step,
                 self.steps,
                 sums.loss / sums.count,
-                sums.metric / sums.count,
+                None if sums.metric is None else sums.metric / sums.count,
                 rate,
             )
         tick()
@@ -167,6 +175,10 @@ class Trainer:
             taught = self._taught(images)
         output = output.float()
         loss = self.task.loss(output, target)
+        if self.critic is not None:
+            made = self.task.judged(output, target)
+            self.critic.learn(images, made, self.task.real(target))
+            loss = loss + self.critic.loss(images, made)
         if taught is not None:
             soft = soft_loss(output, taught.float(), self.recipe.temperature)
             loss = (1 - self.recipe.distill) * loss + self.recipe.distill * soft
@@ -183,13 +195,17 @@ class Trainer:
         if self.epoch >= self.recipe.epochs - self.recipe.freeze_epochs:
             for scores in self.network.scores():
                 scores.grad = None  # the optimiser leaves it as it is, moments and all
+        for parameter in self.network.at_rest(self.epoch, self.recipe.epochs):
+            parameter.grad = None
         for role, optimizer in self.optimizers.items():
             if role == "head" or self.epoch >= self.recipe.head_epochs:
                 optimizer.step()
         if self.recipe.size_penalty:
             self.network.confine()
         self._sums.loss += value * len(images)
-        self._sums.metric += float(self.task.score(output.detach(), target).sum())
+        shares = self.task.score(output.detach(), target)
+        if shares is not None:
+            self._sums.metric = (self._sums.metric or 0.0) + float(shares.sum())
         self._sums.count += len(images)
 
     @torch.no_grad()
@@ -215,21 +231,26 @@ class Trainer:
                 "a lower --lr may help; the last epoch's state is kept"
             )
         sums, metric = self._sums, self.task.metric
-        row = {
+        row: dict[str, Any] = {
             "epoch": self.epoch + 1,
             "lr": self.recipe.lr * lr_factor(self.recipe, self.epoch),
             "train_loss": sums.loss / sums.count,
-            f"train_{metric}": sums.metric / sums.count,
-            "val_loss": score.loss,
-            f"val_{metric}": score.value,
         }
+        if sums.metric is not None:
+            row[f"train_{metric}"] = sums.metric / sums.count
+        row["val_loss"] = score.loss
+        row |= {f"val_{name}": value for name, value in score.values.items()}
         if self.network.layers:
             row["ones"] = mean_ones(self.network)
         return row
 
     def _is_best(self, row: dict[str, Any]) -> bool:
+        if self.select == "last" or self.best is None:
+            return True
         key = f"val_{self.task.metric}"
-        return self.select == "last" or self.best is None or row[key] > self.best[key]
+        if self.task.lower_is_better:
+            return bool(row[key] < self.best[key])
+        return bool(row[key] > self.best[key])
 
     # ---- saving and restoring
 
@@ -237,6 +258,8 @@ class Trainer:
         """Everything needed to continue from here."""
         tensors = learnt_tensors(self.network)
         tensors |= {f"counter/{name}": value for name, value in _counters(self.network).items()}
+        if self.critic is not None:
+            tensors |= {f"critic/{name}": value for name, value in self.critic.state().items()}
         tensors["rng/cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
@@ -266,6 +289,14 @@ class Trainer:
                 role, place, name = rest.split("/")
                 parameter = _parameters(self.optimizers[role])[int(place)]
                 self.optimizers[role].state[parameter][name] = _like(parameter, value)
+        if self.critic is not None:
+            prefix = "critic/"
+            learnt = {
+                name.removeprefix(prefix): value
+                for name, value in state.tensors.items()
+                if name.startswith(prefix)
+            }
+            self.critic.restore(learnt)
         torch.set_rng_state(state.tensors["rng/cpu"])
         if "rng/cuda" in state.tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(state.tensors["rng/cuda"], self.device)

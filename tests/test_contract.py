@@ -177,7 +177,7 @@ def test_norms_move_as_their_mode_says(case: Case) -> None:
     expected = {"frozen": set(), "scale": affine, "stats": statistics, "task": both}
     assert moved == expected[mode]
     kept = case.trained.own_tensors().get("norms", {})
-    expected = expected if not case.trained.method.trains_weights else dict.fromkeys(expected, both)
+    expected = expected if not case.trained.trained else dict.fromkeys(expected, both)
     assert {name.rpartition(".")[2] for name in kept} == expected[mode], "and is all that is kept"
 
 

@@ -63,7 +63,7 @@ def test_groups_hold_each_trainable_once(everything: Backbone) -> None:
         assert len(groups["head"]) == 2
         assert len(groups["norms"]) == 6
         assert ("scores" in groups) == masked.method.masks
-        assert ("weights" in groups) == masked.method.trains_weights
+        assert ("weights" in groups) == bool(masked.trained)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_decay_reaches_trained_matrices_only(everything: Backbone, method: str, 
     assert set(found) == {n for n, p in masked.named_parameters() if p.requires_grad}
     decayed = {name for name, decay in found.items() if decay}
     matrices = {n for n, p in masked.network.named_parameters() if p.dim() > 1}
-    wanted = matrices if masked.method.trains_weights else {"fc.weight"}
+    wanted = matrices if masked.trained else {"fc.weight"}
     assert decayed == {f"network.{name}" for name in wanted}
     assert {found[name] for name in decayed} == {0.1}
 

@@ -9,6 +9,17 @@ A name is one of
     module:function             your own: a Python callable that returns a network
     NAME/none#SEED              any of them with random weights, e.g. resnet18/none#3
 
+or, for tasks that answer with a picture,
+
+    unet                        encoder and decoder of our own; unet-instance has instance norm
+    resnet-generator-9          or -6: an auto-encoder with residual blocks, instance norm;
+                                with -batch behind it, batch norm
+    deeplabv3_resnet50          torchvision's segmentation networks (COCO_WITH_VOC_LABELS_V1)
+    NAME+resize                 a decoder of resize convolutions behind any network above
+    NAME+transposed             or of transposed ones; NAME+resize#SEED says how it was drawn
+
+Ours have random weights unless a file brings others: `unet` alone means unet/none#SEED.
+
 `run:PATH[#TASK]` (a network trained from scratch, as a run or a pack) is resolved by the layers
 that know what a run is, which look for RUN_PREFIX before they ask here.
 
@@ -18,6 +29,7 @@ This file does not import torch, so that `--help` and error messages stay quick.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +44,20 @@ if TYPE_CHECKING:
 RUN_PREFIX = "run:"
 TIMM_PREFIX = "timm:"
 EFFICIENTNET_LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+ENCODER_DECODERS = (
+    "unet",
+    "unet-instance",
+    "resnet-generator",
+    "resnet-generator-6",
+    "resnet-generator-6-batch",
+    "resnet-generator-9",
+    "resnet-generator-9-batch",
+)
+DECODERS = ("resize", "transposed")
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 
 _RANDOM = re.compile(r"(?P<name>.+)/none(?:#(?P<seed>\d{1,18}))?")
+_DECODER = re.compile(r"(?P<encoder>.+)\+(?P<up>\w*)(?:#(?P<seed>\d{1,18}))?")
 _CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _WEIGHT_SET = re.compile(r"\w+/[A-Z0-9_]+")
 
@@ -72,6 +95,21 @@ def open_backbone(
             f"{name!r} is a run or a pack, which has no weights by name here; "
             f"give it as --backbone of a command"
         )
+    decoder = _DECODER.fullmatch(name)
+    if decoder and decoder["up"] in DECODERS and "+" not in decoder["encoder"]:
+        from maskpack.backbones import encoder_decoder
+
+        return encoder_decoder.build_on(
+            decoder["encoder"],
+            decoder["up"],
+            int(decoder["seed"]) if decoder["seed"] else None,
+            weights=chosen,
+            default_seed=seed,
+            head=head,
+        )
+    if decoder and not name.startswith((".", "~", "/")) and not _exists(name):
+        network, _, given = name.partition("+")
+        raise UnknownName(f"decoder of {network}", given, DECODERS)
     if name.startswith(TIMM_PREFIX):
         from maskpack.backbones import timm_models
 
@@ -83,13 +121,19 @@ def open_backbone(
         from maskpack.backbones import efficientnet_lite
 
         return efficientnet_lite.build(name, chosen, seed, head)
+    if family in ENCODER_DECODERS:
+        from maskpack.backbones import encoder_decoder
+
+        return encoder_decoder.build(name, chosen, seed, head)
     if names_code(name):
         from maskpack.backbones import callables
 
         return callables.build(name, chosen, seed, head)
 
-    from maskpack.backbones import imagenet
+    from maskpack.backbones import imagenet, segmentation
 
+    if segmentation.knows(name):
+        return segmentation.build(name, chosen, seed, head)
     if not imagenet.knows(name):
         _refuse_path(name)
     return imagenet.build(name, chosen, seed, head)
@@ -101,7 +145,8 @@ def names_code(name: str) -> bool:
     A name that comes out of a file somebody else made should not do so unasked.
     """
     prefixed = name.startswith((RUN_PREFIX, TIMM_PREFIX))
-    return not prefixed and bool(_CALLABLE.fullmatch(name.partition("/")[0]))
+    plain = name.partition("/")[0].partition("+")[0]  # mynet:build+resize calls it as well
+    return not prefixed and bool(_CALLABLE.fullmatch(plain))
 
 
 def from_module(
@@ -109,16 +154,20 @@ def from_module(
     name: str = "custom",
     head: str | None = None,
     preprocess: Preprocess | None = None,
+    parts: Mapping[str, Sequence[str]] | None = None,
 ) -> Backbone:
     """Any network of your own as a backbone.
 
     The module is used as it is, not copied: it is moved to the CPU, to float32 and to eval mode.
     Without `preprocess`, pictures are prepared as for ImageNet (224 px, ImageNet's mean and std).
+    `parts` names the modules of an encoder-decoder: {"encoder": ["down"], "decoder": ["up"]}.
     """
     from maskpack.backbones.base import make_backbone
+    from maskpack.backbones.callables import check_parts
     from maskpack.preprocess import Preprocess
 
-    return make_backbone(name, module, preprocess or Preprocess(), head)
+    inside = check_parts(name, module, parts)
+    return make_backbone(name, module, preprocess or Preprocess(), head, parts=inside)
 
 
 def _refuse_path(name: str) -> None:

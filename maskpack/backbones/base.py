@@ -30,6 +30,8 @@ class Backbone:
     fingerprint: str  # sha256, hex: the root over `hashes`
     hashes: Mapping[str, str] = field(default_factory=dict)  # sha256 of each tensor, by name
     source: str = ""  # where the weights came from, for people
+    # names of modules by part ("encoder", "blocks", "decoder"); a classifier has none
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and buffers by name, without the head and BatchNorm's step counters.
@@ -57,8 +59,12 @@ def make_backbone(
     preprocess: Preprocess,
     head: str | None = None,
     source: str = "",
+    parts: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Backbone:
-    """Find or check the head, bring the module to float32, CPU and eval mode, fingerprint it."""
+    """Find or check the head, bring the module to float32, CPU and eval mode, fingerprint it.
+
+    `parts` are the network's, as `Backbone.parts`.
+    """
     for key, tensor in module.state_dict(keep_vars=True).items():
         if torch.nn.parameter.is_lazy(tensor):
             raise BackboneError(
@@ -76,7 +82,8 @@ def make_backbone(
     if not state:
         raise BackboneError(f"backbone {name}: has no weights besides its head {found!r}")
     hashes = tensor_hashes(state)
-    return Backbone(name, module, found, preprocess, root_hash(hashes), hashes, source)
+    inside = {part: tuple(names) for part, names in (parts or {}).items()}
+    return Backbone(name, module, found, preprocess, root_hash(hashes), hashes, source, inside)
 
 
 def backbone_state(module: nn.Module, head: str) -> dict[str, Tensor]:
@@ -162,6 +169,7 @@ def replace_head(module: nn.Module, head: str, outputs: int, *, seed: int = 0) -
                 old.padding,  # type: ignore[arg-type]
                 old.dilation,  # type: ignore[arg-type]
                 bias=old.bias is not None,
+                padding_mode=old.padding_mode,
                 device="cpu",
             )
         else:

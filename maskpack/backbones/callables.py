@@ -1,4 +1,7 @@
-"""Your own network: `module:function`, a callable without arguments that returns an nn.Module."""
+"""Your own network: `module:function`, a callable without arguments that returns an nn.Module.
+
+Its attributes `preprocess` and `parts`, where it has them, are those of the Backbone.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,14 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
         with seeded(seed if weights == "none" else 0):
             network = _call(name, function)
     preprocess = _preprocess(name, function)
+    parts = check_parts(name, network, getattr(function, "parts", None))
     source = f"built by {name}"
     if weights == "none":
         name, source = f"{name}/none#{seed}", f"random, seed {seed}"
     elif isinstance(weights, Path):
         fit_weights(network, read_weights(weights), head or find_head(network), str(weights))
         source = f"file {weights.name}"
-    return make_backbone(name, network, preprocess, head, source)
+    return make_backbone(name, network, preprocess, head, source, parts)
 
 
 def _find(module_name: str, attribute: str) -> Callable[[], object]:
@@ -92,6 +96,29 @@ def _preprocess(name: str, function: object) -> Preprocess:
         f"backbone {name!r}: its preprocess is a {type(wanted).__name__}, and a Preprocess or a "
         f"dict of its fields is expected"
     )
+
+
+def check_parts(name: str, network: nn.Module, parts: object) -> dict[str, tuple[str, ...]]:
+    """A user's `Backbone.parts`; raise BackboneError unless they name modules of the network."""
+    if parts is None:
+        return {}
+    if not isinstance(parts, Mapping) or not all(
+        isinstance(part, str) and isinstance(modules, (tuple, list))
+        for part, modules in parts.items()
+    ):
+        raise BackboneError(
+            f"backbone {name!r}: its parts are {parts!r}, and a dict of tuples of module names is "
+            f'expected: {{"encoder": ("down",), "decoder": ("up",)}}'
+        )
+    known = dict(network.named_modules())
+    for part, modules in parts.items():
+        for module in modules:
+            if not module or module not in known:
+                raise BackboneError(
+                    f"backbone {name!r}: its part {part!r} names {module!r}, and the modules are "
+                    f"{', '.join(key for key, _ in network.named_children())}"
+                )
+    return {part: tuple(modules) for part, modules in parts.items()}
 
 
 def _raised(error: Exception) -> str:

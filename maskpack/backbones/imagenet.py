@@ -16,7 +16,7 @@ import torchvision.models
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
-from maskpack.backbones import EFFICIENTNET_LITE
+from maskpack.backbones import EFFICIENTNET_LITE, ENCODER_DECODERS
 from maskpack.backbones.base import Backbone, find_head, make_backbone, seeded
 from maskpack.backbones.weights import fit_weights, read_weights
 from maskpack.errors import BackboneError, UnknownName
@@ -39,24 +39,12 @@ def knows(name: str) -> bool:
 
 def build(name: str, weights: Path | str | None, seed: int, head: str | None) -> Backbone:
     """`resnet50` or `resnet50/IMAGENET1K_V2`, with those weights, a file's, or random ones."""
-    arch, slash, wanted = name.partition("/")
-    if arch not in names():
-        raise _unknown(arch)
-    sets = {member.name: member for member in torchvision.models.get_model_weights(arch)}
-    if slash and wanted not in sets:
-        raise UnknownName(f"weight set of {arch}", wanted, [*sets, "none"])
-    chosen = sets[wanted] if slash else sets.get(PAPERS, next(iter(sets.values())))
-    if slash and weights == "none":
-        raise BackboneError(
-            f"backbone {name!r} names a weight set and --weights none asks for random weights; "
-            f"leave one of them out"
-        )
-
+    arch, chosen = choose_set(name, names(), PAPERS, random=weights == "none")
     with seeded(seed):
         module = torchvision.models.get_model(arch, weights=None, **_arguments(arch, chosen))
     if weights is None:
         name, source = f"{arch}/{chosen.name}", chosen.url
-        path = _fetch(name, chosen.url)
+        path = fetch(name, chosen.url)
         fit_weights(module, _translate(arch, read_weights(path)), find_head(module), str(path))
     elif isinstance(weights, Path):
         state = _translate(arch, read_weights(weights))
@@ -67,17 +55,38 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
     return make_backbone(name, module, _preprocess(chosen), head, source)
 
 
-def _unknown(name: str) -> UnknownName:
+def choose_set(name: str, known: list[str], usual: str, *, random: bool) -> tuple[str, WeightsEnum]:
+    """`resnet50` or `resnet50/IMAGENET1K_V2` -> the network's name and the weight set meant.
+
+    Without one in the name it is the `usual` one, or else the network's first. With `random`
+    weights asked for, a name that says which others is refused.
+    """
+    arch, slash, wanted = name.partition("/")
+    if arch not in known:
+        raise unknown(arch)
+    sets = {member.name: member for member in torchvision.models.get_model_weights(arch)}
+    if slash and wanted not in sets:
+        raise UnknownName(f"weight set of {arch}", wanted, [*sets, "none"])
+    if slash and random:
+        raise BackboneError(
+            f"backbone {name!r} names a weight set and --weights none asks for random weights; "
+            f"leave one of them out"
+        )
+    return arch, sets[wanted] if slash else sets.get(usual, next(iter(sets.values())))
+
+
+def unknown(name: str) -> UnknownName:
     """All names would fill the screen: the nearest ones, and how many others there are."""
-    everything = [*names(), *EFFICIENTNET_LITE]
+    segmentation = torchvision.models.list_models(module=torchvision.models.segmentation)
+    everything = [*names(), *segmentation, *EFFICIENTNET_LITE, *ENCODER_DECODERS]
     near = difflib.get_close_matches(name.lower(), everything, n=8, cutoff=0.5)
     near = near or ["densenet121", "mobilenet_v2", "resnet50", "vgg16_bn", "vit_b_16"]
     return UnknownName(
         "backbone",
         name,
         near,
-        f"and {len(everything) - len(near)} more of torchvision's classification models, "
-        f"timm:NAME, module:function, run:PATH",
+        f"and {len(everything) - len(near)} more of torchvision's and ours, timm:NAME, "
+        f"module:function, run:PATH, NAME+resize, NAME+transposed",
     )
 
 
@@ -119,7 +128,7 @@ def _preprocess(chosen: WeightsEnum) -> Preprocess:
     )
 
 
-def _fetch(name: str, url: str) -> Path:
+def fetch(name: str, url: str) -> Path:
     """The weight file, from torch.hub's folder or else from the network; its hash checked."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     wanted = hash_in_name(path)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from maskpack.errors import OptionError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -124,6 +126,23 @@ def print_as(
     else:
         for title, rows in tables:
             print_rows(title, rows, format)
+
+
+def pair(option: str, text: str) -> tuple[str, str]:
+    """Key and value of a KEY=VALUE that an option was given."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise OptionError(f"{option} {text!r}: expected key=value")
+    return key.strip(), value.strip()
+
+
+def task_options(
+    pairs: list[str] | None, style: str | None, features: str | None
+) -> dict[str, str]:
+    """What --task-set, --style and --features say of an image-to-image task."""
+    files = {"style": style, "features": features}
+    chosen = {key: value for key, value in files.items() if value is not None}
+    return dict(pair("--task-set", text) for text in pairs or []) | chosen
 
 
 def default_workers() -> int:

@@ -19,6 +19,7 @@ from maskpack.cli.app import (
     paths,
     print_as,
     stderr,
+    task_options,
     verbosity,
 )
 from maskpack.errors import UnknownName
@@ -39,6 +40,14 @@ def eval_command(
         list[str] | None,
         typer.Option(metavar="[TASK=]DIR", help="Where a task's pictures are now."),
     ] = None,
+    task_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task-set", metavar="KEY=VALUE", help="An option of the task, other than it learnt."
+        ),
+    ] = None,
+    style: Annotated[str | None, typer.Option(help="Where style-transfer's painting is.")] = None,
+    features: Annotated[str | None, typer.Option(help="Where VGG16's weights are.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     backbone: Annotated[
         str | None, typer.Option(help="Where the pack's own name cannot be opened here.")
@@ -93,6 +102,7 @@ def eval_command(
                     device=pick_device(device),
                     bases=bases,
                     scope=scope,
+                    task_set=task_options(task_set, style, features),
                 )
             )
     print_as(format, rows, [("size against accuracy", rows)])

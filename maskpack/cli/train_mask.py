@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskpack.cli.app import Device, Workers, command, default_workers, stderr, verbosity
-from maskpack.errors import OptionError
+from maskpack.cli.app import (
+    Device,
+    Workers,
+    command,
+    default_workers,
+    pair,
+    stderr,
+    task_options,
+    verbosity,
+)
 
 if TYPE_CHECKING:
     from maskpack.learn import Options, Session
@@ -35,7 +43,10 @@ def train_mask(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Built-in (fashion, sketches), torchvision's, or any with --data."),
+        typer.Option(
+            help="Built-in (fashion, sketches), torchvision's, image-to-image (colouring, "
+            "style-transfer, voc-segmentation, ...), or any with --data."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -52,7 +63,8 @@ def train_mask(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Folder: train/ [val/] test/ by class, MNIST's idx files, or labels.csv.",
+            help="Folder: train/ [val/] test/ by class, MNIST's idx files, labels.csv, images/ and "
+            "masks/, photos, or a published data set's own layout.",
             rich_help_panel="Data and pictures",
         ),
     ] = None,
@@ -72,9 +84,26 @@ def train_mask(
         typer.Option(
             "--method",
             "-m",
-            help="piggyback, ksm, affine, classifier-only, fine-tune, scratch, or module:Class.",
+            help="piggyback, ksm, affine, classifier-only, fine-tune, scratch, decoder, "
+            "residual-blocks, or module:Class.",
         ),
     ] = "piggyback",
+    task_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task-set",
+            metavar="KEY=VALUE",
+            help="An option of an image-to-image task, such as loss=l2; repeatable.",
+            rich_help_panel="Data and pictures",
+        ),
+    ] = None,
+    style: Annotated[
+        str | None, typer.Option(help="The painting of style-transfer; --task-set style=FILE.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="VGG16's weights for style-transfer, where they cannot be fetched."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the method; repeatable."),
@@ -254,7 +283,8 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
     )
     options = Options(
         **{key: given[key] for key in same.split()},
-        set=dict(_pair(text) for text in given["set_"] or []),
+        task_set=task_options(given["task_set"], given["style"], given["features"]),
+        set=dict(pair("--set", text) for text in given["set_"] or []),
         include=tuple(given["include"] or ()),
         exclude=tuple(given["exclude"] or ()),
         recipe={key: given[key] for key in fields.split() if given[key] is not None},
@@ -266,13 +296,6 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
         options = with_recipe(options, given["recipe"])
     label = f"{options.name or options.task}-{options.method.rpartition(':')[2]}"
     return output or Path("runs") / label, options
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise OptionError(f"--set {text!r}: expected key=value")
-    return key.strip(), value.strip()
 
 
 def _print_plan(session: Session, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from maskpack.errors import OptionError
 from maskpack.evaluate import evaluate
 from maskpack.learn import as_json, replaced
-from maskpack.preprocess import Augment, Preprocess, eval_transform
+from maskpack.preprocess import Augment, Preprocess
 from maskpack.tasks import Subset, open_task
 from maskpack.tasks.loading import batches
 
@@ -83,7 +83,7 @@ class Pictures:
             device=device,
         )
         network.cpu().to(memory_format=torch.contiguous_format)
-        return score.record(self.task.metric)
+        return score.record()
 
     def some(self, count: int, seed: int) -> Tensor:
         """So many training pictures, or all where there are fewer: (count, 3, size, size)."""
@@ -92,7 +92,7 @@ class Pictures:
         chosen = torch.randperm(len(train), generator=generator)[:count].tolist()
         parts = batches(
             Subset(train, chosen),
-            eval_transform(self.preprocess, self.augment),
+            self.task.transform(self.preprocess, self.augment, training=False),
             batch_size=64,
             shuffle=False,
             seed=0,
@@ -118,7 +118,9 @@ def open_pictures(about: Taught, info: Mapping[str, Any], backbone: Backbone) ->
     if name is None:
         return None
     data = about.data or kept.get("data")
-    task = open_task(name, data)
+    learnt = kept.get("task")
+    options = learnt.get("options") if isinstance(learnt, Mapping) else None
+    task = open_task(name, data, options=options)
     return Pictures(
         task,
         data,

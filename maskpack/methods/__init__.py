@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from maskpack.errors import OptionError, UnknownName
 from maskpack.importing import current_folder
+from maskpack.options import converted
 
 if TYPE_CHECKING:
     from maskpack.methods.base import Method
@@ -22,6 +22,8 @@ METHODS = {  # name -> module:class, imported when used: tables and help need no
     "classifier-only": "maskpack.methods.baselines:ClassifierOnly",
     "fine-tune": "maskpack.methods.baselines:FineTune",
     "scratch": "maskpack.methods.baselines:Scratch",
+    "decoder": "maskpack.methods.baselines:Decoder",
+    "residual-blocks": "maskpack.methods.baselines:ResidualBlocks",
     "tall": "maskpack.methods.tall:Tall",
 }
 FITTED = ("tall",)  # made of fine-tuned networks by `pack --from-checkpoint`, never trained
@@ -66,7 +68,7 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Method:
     for key, value in (options or {}).items():
         if key not in fields:
             raise UnknownName(f"option of {name}", key, fields)
-        values[key] = _convert(key, value, fields[key].default)
+        values[key] = converted(key, value, fields[key].default)
     return kind(**values)
 
 
@@ -79,30 +81,3 @@ def name_of(method: Method) -> str:
 def options_of(method: Method) -> dict[str, Any]:
     """Every option of a method with its value: what a pack's header keeps."""
     return dataclasses.asdict(method)  # type: ignore[call-overload]
-
-
-def _convert(key: str, value: Any, default: Any) -> Any:
-    if isinstance(default, bool):
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-        found = words.get(str(value).lower())
-        if found is None:
-            raise OptionError(f"{key}={value!r}: expected true or false")
-        return found
-    text = isinstance(default, str)  # may be a word or, for affine's k, a number
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise OptionError(f"{key}={value!r}: expected {'text' if text else 'a number'}")
-    try:
-        number = float(value)
-    except OverflowError:  # an int of a pack's header can have thousands of digits
-        number = math.inf
-    except ValueError:
-        if text:
-            return value
-        raise OptionError(f"{key}={value!r}: expected a number") from None
-    if not math.isfinite(number):
-        raise OptionError(f"{key}={value!r}: expected a finite number")
-    if isinstance(default, int):
-        if not number.is_integer():
-            raise OptionError(f"{key}={value!r}: expected a whole number")
-        return int(number)
-    return number

@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 from maskpack.binarize import straight_through
 from maskpack.errors import OptionError
 from maskpack.layers import Layer
-from maskpack.methods.base import Field, Mask, Method, Params, Recipe, check_choice, nearest
+from maskpack.methods.base import Field, Mask, Method, Params, Recipe, nearest
+from maskpack.options import check_choice
 
 LEARNED = "learned"
 AUTO = "auto"

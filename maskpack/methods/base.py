@@ -60,7 +60,6 @@ class Method(ABC):
     recipe: ClassVar[Recipe] = Recipe()
     norms: ClassVar[str] = "frozen"  # the paper's choice of frozen, scale, stats or task
     masks: ClassVar[bool] = True  # whether weights are masked
-    trains_weights: ClassVar[bool] = False  # whether all weights are the task's own
 
     @property
     @abstractmethod
@@ -81,6 +80,20 @@ class Method(ABC):
     @abstractmethod
     def effective_weight(self, weight: Tensor, mask: Mask) -> Tensor:
         """What the layer computes with; same shape as `weight`."""
+
+    def trained(self, parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+        """Names of the modules whose every weight is the task's own; "" is the whole network.
+
+        `parts` are the backbone's (`Backbone.parts`).
+
+        Raises:
+            OptionError: the backbone has no such part.
+        """
+        return ()
+
+    def learning(self, modules: tuple[str, ...], epoch: int, epochs: int) -> tuple[str, ...]:
+        """Those of the `trained` modules that learn in an epoch, counted from 0."""
+        return modules
 
     def distance_to_flip(self, params: Params) -> float:
         """How far the nearest score is from its threshold (scores carry no unit)."""
@@ -103,16 +116,15 @@ def steps_to_flip(distance: float, lr: float) -> int:
     return math.floor(round(distance / lr, 3)) + 1
 
 
-def check_positive(option: str, value: float) -> None:
-    """Raise OptionError unless `value` is above 0."""
-    if not value > 0:
-        raise OptionError(f"{option}={value!r}: expected a number above 0")
-
-
-def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise OptionError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise OptionError(f"{option}={value!r}: expected one of {', '.join(choices)}")
+def find_part(parts: Mapping[str, tuple[str, ...]], part: str) -> tuple[str, ...]:
+    """The modules of a part; OptionError where the backbone has no such part."""
+    if part not in parts:
+        found = f"has just {', '.join(parts)}" if parts else "is no encoder-decoder"
+        raise OptionError(
+            f"the backbone has no {part}: it {found}; take unet, resnet-generator-9, "
+            "NAME+resize or another encoder-decoder"
+        )
+    return parts[part]
 
 
 def nearest(scores: Tensor, *thresholds: float) -> float:

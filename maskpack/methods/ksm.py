@@ -17,10 +17,9 @@ from maskpack.methods.base import (
     Method,
     Params,
     Recipe,
-    check_choice,
-    check_positive,
     nearest,
 )
+from maskpack.options import check_choice, check_positive
 
 LEVELS = 510  # a u8 coefficient q stands for q / 510, so 0 ... 255 spans [0, 0.5]
 

@@ -17,10 +17,9 @@ from maskpack.methods.base import (
     Method,
     Params,
     Recipe,
-    check_choice,
-    check_positive,
     nearest,
 )
+from maskpack.options import check_choice, check_positive
 
 
 @dataclass(frozen=True)

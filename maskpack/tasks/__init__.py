@@ -1,45 +1,66 @@
-"""What is learnt. Three sources of tasks, found by name; importing this never imports torch."""
+"""What is learnt. Four sources of tasks, found by name; importing this never imports torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from maskpack.errors import UnknownName
+from maskpack.errors import OptionError, UnknownName
 from maskpack.tasks.base import SPLITS, Classification, LabelledImages, Task
 from maskpack.tasks.builtin import BUILTIN, builtin_task
+from maskpack.tasks.dense import Dense
 from maskpack.tasks.image_folder import is_folder_task, open_folder
+from maskpack.tasks.image_to_image import IMAGE_TO_IMAGE, KINDS
+from maskpack.tasks.mask_folder import is_mask_folder, mask_folder_task
 from maskpack.tasks.splits import Subset, carve_validation
 from maskpack.tasks.torchvision_tasks import ALIASES, TORCHVISION, torchvision_task
 
 __all__ = [
     "BUILTIN",
+    "IMAGE_TO_IMAGE",
     "KNOWN",
     "SPLITS",
     "TORCHVISION",
     "Classification",
+    "Dense",
     "LabelledImages",
     "Subset",
     "Task",
     "carve_validation",
+    "described_task",
     "open_task",
 ]
 
-KNOWN: tuple[str, ...] = (*sorted(BUILTIN), *sorted(TORCHVISION))
+KNOWN: tuple[str, ...] = (*sorted(BUILTIN), *sorted(IMAGE_TO_IMAGE), *sorted(TORCHVISION))
 
 
-def open_task(name: str, data: str | PathLike[str] | None = None, download: bool = False) -> Task:
+def open_task(
+    name: str,
+    data: str | PathLike[str] | None = None,
+    download: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Task:
     """The task of a name, or of any name and a folder.
 
-    `data` is a folder in one of the three layouts; for a torchvision name it may also be the
-    root torchvision expects. `download` lets torchvision fetch what is missing. Splits that
-    exist have been checked (files listed, labels read) when this returns; pictures have not.
+    `data` is a folder in one of the layouts; for a torchvision name it may also be the root
+    torchvision expects. `download` lets torchvision fetch what is missing. `options` are those of
+    an image-to-image task. Splits that exist have been checked (files listed, labels read) when
+    this returns; pictures have not.
 
-    Raises UnknownName for a name without `data` that is in no table, DataError for data that
-    are missing or not as they should be.
+    Raises UnknownName for a name without `data` that is in no table, OptionError for an option
+    the task has not or a value that does not fit it, DataError for data that are missing or not
+    as they should be.
     """
     root = None if data is None else Path(data).expanduser()
     key = ALIASES.get(name.lower(), name.lower())
+    if key in IMAGE_TO_IMAGE:
+        return IMAGE_TO_IMAGE[key](name, root, options or {})
+    if root is not None and is_mask_folder(root):
+        return mask_folder_task(name, root, options or {})
+    if options:
+        raise OptionError(f"task {name!r} is classification, which has no {min(options)!r} to set")
     if key in TORCHVISION:
         entry = TORCHVISION[key]
         # a folder of the very pictures, `--task cifar10 --data cifar10/` with train/CLASS/*.png
@@ -51,3 +72,17 @@ def open_task(name: str, data: str | PathLike[str] | None = None, download: bool
     if key in BUILTIN:
         return builtin_task(key)
     raise UnknownName("task", name, KNOWN, hint="or give --data DIR")
+
+
+def described_task(about: Mapping[str, Any]) -> Dense:
+    """An image-to-image task as a pack's header describes it, without its pictures.
+
+    Raises:
+        OptionError: it is none, or its options do not fit.
+    """
+    kinds = {kind.kind: kind for kind in KINDS}
+    if about.get("kind") not in kinds:
+        raise OptionError(
+            f"task {about.get('name')!r} is {about.get('kind')}; known: {', '.join(kinds)}"
+        )
+    return kinds[str(about["kind"])].described(about)

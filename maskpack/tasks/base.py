@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from maskpack.errors import DataError
-from maskpack.preprocess import Augment
+from maskpack.preprocess import Augment, Preprocess, eval_transform, train_transform
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,32 +29,86 @@ class LabelledImages(Protocol):
         """RGB picture and target."""
 
 
+Transform = Callable[["Image", Any], "tuple[Tensor, Any]"]
+
+
+class Meter(Protocol):
+    """Metrics of a split, batch by batch."""
+
+    def update(self, output: Tensor, target: Any, loss: float) -> None:
+        """Take a batch: what the network gave, what it should have, the batch's mean loss."""
+
+    def compute(self) -> dict[str, float]:
+        """Every metric by name, the task's own first."""
+
+
 class Task(ABC):
-    """What is learnt. One that is not classification brings its own loss and score."""
+    """What is learnt: pictures and targets, how they go in, the loss, the metric.
+
+    `augment` is what suits the task's pictures; the user may override it. With `adversarial` a
+    critic learns beside the network, and sees `judged` of what it gives and `real` of the targets.
+    """
 
     name: str
     metric: str
-    augment: Augment = Augment()  # what suits the task's pictures; the user may override it
+    lower_is_better: bool = False
+    augment: Augment = Augment()
+    adversarial: bool = False
+
+    def __init__(
+        self,
+        name: str,
+        datasets: Mapping[str, LabelledImages],
+        augment: Augment | None = None,
+    ) -> None:
+        self.name = name
+        if augment is not None:
+            self.augment = augment
+        self._datasets = {split: datasets[split] for split in SPLITS if split in datasets}
 
     @abstractmethod
     def outputs(self) -> int:
         """Width of the head."""
 
-    @abstractmethod
     def splits(self) -> tuple[str, ...]:
         """Which of train, val, test exist, in this order."""
+        return tuple(self._datasets)
 
-    @abstractmethod
     def dataset(self, split: str) -> LabelledImages:
         """The pictures of a split; DataError where the task has no such split."""
+        try:
+            return self._datasets[split]
+        except KeyError:
+            found = ", ".join(self._datasets)
+            raise DataError(f"task {self.name!r} has no {split} split, only {found}") from None
 
     @abstractmethod
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean loss of a batch, a scalar. output: (batch, outputs)."""
+    def transform(self, preprocess: Preprocess, augment: Augment, training: bool) -> Transform:
+        """From a sample as the data set has it to what the network and the loss take.
+
+        Of `augment` only the crop mode is used when not `training`. What is random is drawn with
+        torch's global generator. Can be sent to another process.
+        """
 
     @abstractmethod
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
-        """Each sample's share of the metric, float32 (batch,); the metric is their mean."""
+    def loss(self, output: Tensor, target: Any) -> Tensor:
+        """Mean loss of a batch, a scalar. output: (batch, outputs) or (batch, outputs, h, w)."""
+
+    @abstractmethod
+    def meter(self) -> Meter:
+        """Counts from nothing."""
+
+    def score(self, output: Tensor, target: Any) -> Tensor | None:
+        """Each sample's share of the metric, float32 (batch,); None where it has no such."""
+        return None
+
+    def judged(self, output: Tensor, target: Any) -> Tensor:
+        """What a critic sees of an output: (batch, channels, h, w)."""
+        raise NotImplementedError(f"{type(self).__name__} is not adversarial")
+
+    def real(self, target: Any) -> Tensor:
+        """What a critic sees of a target, as `judged`."""
+        raise NotImplementedError(f"{type(self).__name__} is not adversarial")
 
     @abstractmethod
     def describe(self) -> dict[str, object]:
@@ -76,10 +131,8 @@ class Classification(Task):
         datasets: Mapping[str, LabelledImages],
         augment: Augment | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name, datasets, augment)
         self.classes: tuple[str, ...] = tuple(classes)
-        self.augment = Augment() if augment is None else augment
-        self._datasets = {split: datasets[split] for split in SPLITS if split in datasets}
         self._check()
 
     def _check(self) -> None:
@@ -108,15 +161,9 @@ class Classification(Task):
     def outputs(self) -> int:
         return len(self.classes)
 
-    def splits(self) -> tuple[str, ...]:
-        return tuple(self._datasets)
-
-    def dataset(self, split: str) -> LabelledImages:
-        try:
-            return self._datasets[split]
-        except KeyError:
-            found = ", ".join(self._datasets)
-            raise DataError(f"task {self.name!r} has no {split} split, only {found}") from None
+    def transform(self, preprocess: Preprocess, augment: Augment, training: bool) -> Transform:
+        made = train_transform if training else eval_transform
+        return PictureOnly(made(preprocess, augment))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         from torch.nn.functional import cross_entropy
@@ -126,6 +173,9 @@ class Classification(Task):
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         return (output.argmax(dim=1) == target).float()
 
+    def meter(self) -> Meter:
+        return Accuracy(self.score)
+
     def describe(self) -> dict[str, object]:
         return {
             "name": self.name,
@@ -133,3 +183,29 @@ class Classification(Task):
             "metric": self.metric,
             "classes": list(self.classes),
         }
+
+
+@dataclass(frozen=True)
+class PictureOnly:
+    """A transform that leaves the target alone."""
+
+    picture: Callable[[Image], Tensor]
+
+    def __call__(self, picture: Image, target: Any) -> tuple[Tensor, Any]:
+        return self.picture(picture), target
+
+
+class Accuracy:
+    """Share of the samples whose class was found."""
+
+    def __init__(self, score: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self._score = score
+        self._correct = 0.0
+        self._count = 0
+
+    def update(self, output: Tensor, target: Tensor, loss: float) -> None:
+        self._correct += float(self._score(output, target).sum())
+        self._count += len(target)
+
+    def compute(self) -> dict[str, float]:
+        return {"accuracy": self._correct / max(self._count, 1)}

@@ -8,18 +8,15 @@ import os
 import random
 import signal
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from maskpack.errors import DataError, OptionError
-from maskpack.tasks.base import LabelledImages
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from maskpack.tasks.base import LabelledImages, Transform
 
 
 class Transformed:
@@ -32,7 +29,7 @@ class Transformed:
     def __init__(
         self,
         dataset: LabelledImages,
-        transform: Callable[[Image], Tensor],
+        transform: Transform,
         seed: int,
         epoch: int,
     ) -> None:
@@ -61,7 +58,7 @@ class Transformed:
         # the generator itself: torch.manual_seed also visits every accelerator, 100 times slower
         torch.default_generator.manual_seed(drawn)
         random.seed(drawn)
-        return self.transform(picture), target
+        return self.transform(picture, target)
 
 
 def count_batches(samples: int, batch_size: int, drop_last: bool = False) -> int:
@@ -73,7 +70,7 @@ def count_batches(samples: int, batch_size: int, drop_last: bool = False) -> int
 
 def batches(
     dataset: LabelledImages,
-    transform: Callable[[Image], Tensor],
+    transform: Transform,
     *,
     batch_size: int,
     shuffle: bool,

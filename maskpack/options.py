@@ -1,0 +1,52 @@
+"""Options of methods and tasks: KEY=VALUE as text, or as a pack's header has them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from maskpack.errors import OptionError
+
+
+def converted(key: str, value: Any, default: Any) -> Any:
+    """An option's value, which may be text, as the type that its default has.
+
+    Raises:
+        OptionError: it does not fit.
+    """
+    if isinstance(default, bool):
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        found = words.get(str(value).lower())
+        if found is None:
+            raise OptionError(f"{key}={value!r}: expected true or false")
+        return found
+    text = isinstance(default, str)  # may be a word or, for affine's k, a number
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise OptionError(f"{key}={value!r}: expected {'text' if text else 'a number'}")
+    try:
+        number = float(value)
+    except OverflowError:  # an int of a pack's header can have thousands of digits
+        number = math.inf
+    except ValueError:
+        if text:
+            return value
+        raise OptionError(f"{key}={value!r}: expected a number") from None
+    if not math.isfinite(number):
+        raise OptionError(f"{key}={value!r}: expected a finite number")
+    if isinstance(default, int):
+        if not number.is_integer():
+            raise OptionError(f"{key}={value!r}: expected a whole number")
+        return int(number)
+    return number
+
+
+def check_positive(option: str, value: float) -> None:
+    """Raise OptionError unless `value` is above 0."""
+    if not value > 0:
+        raise OptionError(f"{option}={value!r}: expected a number above 0")
+
+
+def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise OptionError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise OptionError(f"{option}={value!r}: expected one of {', '.join(choices)}")

@@ -1,0 +1,45 @@
+"""Image-to-image tasks by name. `IMAGE_TO_IMAGE` is the table of contents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from maskpack.errors import DataError
+from maskpack.tasks.colouring import Colouring
+from maskpack.tasks.dense import Dense, make_options
+from maskpack.tasks.photos import Photos, photo_paths
+from maskpack.tasks.pictures import AutoEncode
+from maskpack.tasks.segmentation import Segmentation
+
+Opener = Callable[[str, Path | None, Mapping[str, Any]], Dense]
+
+
+def _of_photos(kind: type[Dense]) -> Opener:
+    """Opens a task whose targets are made of the photos themselves."""
+
+    def opened(name: str, root: Path | None, options: Mapping[str, Any]) -> Dense:
+        chosen = make_options(kind.Options, options)
+        splits = photo_paths(name, needed(name, root, "a folder of photos"))
+        return kind(name, {split: Photos(paths) for split, paths in splits.items()}, chosen)
+
+    return opened
+
+
+def needed(name: str, root: Path | None, what: str) -> Path:
+    """The folder of a task that has no pictures without one.
+
+    Raises:
+        DataError: none was given.
+    """
+    if root is None:
+        raise DataError(f"task {name!r} needs {what}: --data DIR")
+    return root
+
+
+IMAGE_TO_IMAGE: dict[str, Opener] = {
+    "autoencode": _of_photos(AutoEncode),
+    "colouring": _of_photos(Colouring),
+}
+KINDS: tuple[type[Dense], ...] = (AutoEncode, Colouring, Segmentation)

@@ -1,0 +1,70 @@
+"""A folder of photos, with or without splits: what a task is made of that needs no labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskpack.errors import DataError
+from maskpack.tasks.class_folders import split_folders
+from maskpack.tasks.images import is_image_name, read_image
+from maskpack.tasks.splits import SPLIT_SEED, carve_validation
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TEST_FRACTION = 0.1  # of the photos, where no folder says which are for testing
+
+
+class Photos:
+    """Photos without a target of their own."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = list(paths)
+        self.labels = [0] * len(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Image, Any]:
+        return read_image(self.paths[index]), None
+
+
+def photo_paths(task: str, root: Path) -> dict[str, list[str]]:
+    """Every picture under ROOT/{train,[val],test}, by split; without train/, those under ROOT.
+
+    A tenth of the latter is the test split, the same on every machine. Without test/, val/ is it.
+
+    Raises:
+        DataError: no such folder, or no pictures in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"task {task!r}: no folder {str(root)!r}; expected one of photos")
+    folders = split_folders(root)
+    if "train" in folders:
+        if "test" not in folders and "val" in folders:
+            folders["test"] = folders.pop("val")
+        return {split: pictures_under(task, folder) for split, folder in folders.items()}
+    found = pictures_under(task, root)
+    train, test = carve_validation([0] * len(found), TEST_FRACTION, SPLIT_SEED)
+    splits = {"train": train, "test": test}
+    return {split: [found[n] for n in places] for split, places in splits.items() if places}
+
+
+def pictures_under(task: str, folder: Path) -> list[str]:
+    """Paths of all pictures in a folder and those inside it, in the order of their names.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = [
+        os.path.join(parent, name)  # noqa: PTH118 - a million Path objects cost seconds
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if is_image_name(name)
+    ]
+    if not found:
+        raise DataError(f"task {task!r}: {folder} has no pictures; expected photos (.jpg, .png)")
+    return sorted(found)
