@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from maskpack import backbones, codec, methods, packfile
-from maskpack.errors import BackboneError, MaskpackError, PackFormatError
+from maskpack.errors import BackboneError, MaskpackError, OptionError, PackFormatError
 from maskpack.packed import BITS, OWN, BackboneInfo, Pack, PackedTask
 from maskpack.packing import check_fits, mask_streams, own_streams, unpack_task
+from maskpack.preprocess import Preprocess
 from maskpack.runs import Run, State
 
 if TYPE_CHECKING:
@@ -54,7 +55,19 @@ def open_backbone(
     base = open_base(pack, task, trust_code=trust_code, own=own, via=(*via, name))
     module = unpack_task(task, base)
     source = f"task {task.name} of {Path(path).name}"
-    return make_backbone(name, module, base.preprocess, head or base.head, source)
+    preprocess = _own_preprocess(task) or base.preprocess
+    return make_backbone(name, module, preprocess, head or base.head, source, base.parts)
+
+
+def _own_preprocess(task: PackedTask) -> Preprocess | None:
+    """How a task's pictures went in when it was learnt; None where it does not say, or not well."""
+    given = task.info.get("preprocess")
+    if not isinstance(given, Mapping):
+        return None
+    try:
+        return Preprocess(**given)
+    except (TypeError, OptionError):
+        return None
 
 
 def open_base(
