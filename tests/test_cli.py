@@ -234,7 +234,9 @@ def test_a_slip_is_named_and_nothing_is_written(
 
 def test_an_unknown_task_lists_the_known_ones(place: Path) -> None:
     line = failed(run(place, "train-mask", "--backbone", "tinynet:build", "--task", "fashoin"))
-    assert line.startswith("unknown task 'fashoin'; did you mean 'fashion'?; known: cifar10, ")
+    assert line.startswith(
+        "unknown task 'fashoin'; did you mean 'fashion'?; known: autoencode, cifar10, "
+    )
     assert line.endswith("usps; or give --data DIR")
 
 

@@ -65,6 +65,13 @@ affine init=zeros k0=1 norms=scale
 piggyback norms=scale
 ksm norms=scale
 fine-tune norms=scale
+decoder
+decoder norms=task
+residual-blocks
+residual-blocks norms=stats
+residual-blocks training=alternate
+scratch without=blocks
+scratch without=decoder norms=frozen
 classifier-only norms=scale
 classifier-only
 fine-tune
@@ -161,24 +168,36 @@ def test_the_backbone_stays_bit_identical(case: Case) -> None:
     own = {name for tensors in network.own_tensors().values() for name in tensors}
     if "first.weight" in own:
         own.add("second.weight")  # the same tensor under its second name
-    if network.norms != "frozen":  # the step counters go with the statistics
-        own |= {name for name in case.state if name.endswith("num_batches_tracked")}
+    counters = {name for name in case.state if name.endswith("num_batches_tracked")}
+    # the step counters go with the statistics
+    own |= {n for n in counters if network.norms != "frozen" or _in_own_part(network, n)}
     kept = {name: t for name, t in case.state.items() if name not in own}
     assert _differing(kept, network.network.state_dict()) == []
+
+
+def _in_own_part(network: MaskedNetwork, name: str) -> bool:
+    """Whether a tensor lies in a part, not all, of the network that is the task's own."""
+    return any(part and name.startswith(f"{part}.") for part in network.trained)
 
 
 def test_norms_move_as_their_mode_says(case: Case) -> None:
     head, mode = case.backbone.head, case.trained.norms
     before = norm_tensors(case.start.network, head)
     after = norm_tensors(case.trained.network, head)
-    moved = {name.rpartition(".")[2] for name in _differing(before, after)}
+    inside = {name for name in before if _in_own_part(case.trained, name)}
+    moved = set(_differing(before, after))
+    assert inside <= moved, "those of the task's own part are trained whatever the mode"
     statistics, affine = {"running_mean", "running_var"}, {"weight", "bias"}
     both = statistics | affine
     expected = {"frozen": set(), "scale": affine, "stats": statistics, "task": both}
-    assert moved == expected[mode]
-    kept = case.trained.own_tensors().get("norms", {})
-    expected = expected if not case.trained.trained else dict.fromkeys(expected, both)
-    assert {name.rpartition(".")[2] for name in kept} == expected[mode], "and is all that is kept"
+    if inside == set(before):
+        mode = "frozen"  # no norm is left that it could be about
+    assert {name.rpartition(".")[2] for name in moved - inside} == expected[mode]
+    kept = set(case.trained.own_tensors().get("norms", {}))
+    assert inside <= kept
+    expected = expected if "" not in case.trained.trained else dict.fromkeys(expected, both)
+    found = {name.rpartition(".")[2] for name in kept - inside}
+    assert found == expected[mode], "and is all that is kept"
 
 
 def test_packed_task_equals_trained_task(case: Case) -> None:

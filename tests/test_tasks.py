@@ -15,7 +15,7 @@ from PIL import Image
 import maskpack.tasks
 from maskpack.errors import DataError, UnknownName
 from maskpack.preprocess import Augment
-from maskpack.tasks import BUILTIN, KNOWN, TORCHVISION, Classification, open_task
+from maskpack.tasks import BUILTIN, IMAGE_TO_IMAGE, KNOWN, TORCHVISION, Classification, open_task
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,16 @@ def test_builtin_tasks_are_small() -> None:
 
 
 def test_known_names_are_all_the_names() -> None:
-    assert set(KNOWN) == set(BUILTIN) | set(TORCHVISION)
+    assert set(KNOWN) == set(BUILTIN) | set(IMAGE_TO_IMAGE) | set(TORCHVISION)
 
 
 def test_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
     with pytest.raises(UnknownName) as caught:
         open_task("Flower102")
     text = str(caught.value)
-    assert text.startswith("unknown task 'Flower102'; did you mean 'flowers102'?; known: cifar10, ")
+    assert text.startswith(
+        "unknown task 'Flower102'; did you mean 'flowers102'?; known: autoencode, "
+    )
     assert text.endswith("; or give --data DIR")
 
 

@@ -18,11 +18,14 @@ from torch import Tensor
 from maskpack.errors import DataError, OptionError
 from maskpack.preprocess import Augment, Preprocess, train_transform
 from maskpack.tasks import Subset, open_task
+from maskpack.tasks.base import PictureOnly
 from maskpack.tasks.images import ImageFiles
 from maskpack.tasks.loading import Transformed, batches, count_batches
 
 DATA = Subset(open_task("fashion").dataset("train"), list(range(0, 2000, 87)))  # 23 pictures
-TRANSFORM = train_transform(Preprocess(img_size=16), Augment(auto_augment="randaugment"))
+TRANSFORM = PictureOnly(
+    train_transform(Preprocess(img_size=16), Augment(auto_augment="randaugment"))
+)
 Batch = tuple[Tensor, Tensor]
 
 

@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from maskpack.backbones import from_module
-from maskpack.backbones.base import Backbone, seeded
+from maskpack.backbones.base import Backbone, make_backbone, seeded
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.tasks import Classification
 
@@ -87,13 +86,25 @@ def plain(seed: int = 0) -> nn.Module:
     return _seeded(Plain, seed)
 
 
+# as if they were encoder-decoders, for the methods that train a part of one
+PARTS = {
+    everything: {
+        "encoder": ("stem", "norm", "depthwise", "instance", "grouped"),
+        "blocks": ("up", "squeeze"),
+        "decoder": ("first", "second", "layer_norm", "attention", "linear"),
+    },
+    plain: {"encoder": ("conv",), "blocks": ("norm",), "decoder": ("last",)},
+}
 everything.preprocess = PREPROCESS  # type: ignore[attr-defined]  # `module:function` looks there
 plain.preprocess = PREPROCESS  # type: ignore[attr-defined]
+for _make, _parts in PARTS.items():
+    _make.parts = _parts  # type: ignore[attr-defined]
 
 
 def backbone(make: Callable[[], nn.Module] = plain, name: str | None = None) -> Backbone:
     """One of the networks, under the name that opens it again from the tests' folder."""
-    return from_module(make(), name or f"tiny:{make.__name__}", preprocess=PREPROCESS)
+    name = name or f"tiny:{make.__name__}"
+    return make_backbone(name, make(), PREPROCESS, parts=PARTS[make])
 
 
 class Pictures:

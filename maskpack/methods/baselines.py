@@ -65,14 +65,14 @@ class Scratch(_Unmasked):
     residual blocks, which begin as the identity, wait for the tasks.
     """
 
-    without: str = ""
+    without: str = "none"
 
     name: ClassVar[str] = "scratch"
     recipe: ClassVar[Recipe] = Recipe(opt="sgd", lr=1e-2, sched="cosine", weight_decay=5e-4)
     norms: ClassVar[str] = "task"
 
     def trained(self, parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-        if not self.without:
+        if self.without == "none":
             return ("",)
         find_part(parts, self.without)
         others = (names for part, names in parts.items() if part != self.without)
