@@ -87,7 +87,7 @@ def plain(seed: int = 0) -> nn.Module:
 
 
 # as if they were encoder-decoders, for the methods that train a part of one
-PARTS = {
+PARTS: dict[Callable[[], nn.Module], dict[str, tuple[str, ...]]] = {
     everything: {
         "encoder": ("stem", "norm", "depthwise", "instance", "grouped"),
         "blocks": ("up", "squeeze"),
@@ -104,7 +104,7 @@ for _make, _parts in PARTS.items():
 def backbone(make: Callable[[], nn.Module] = plain, name: str | None = None) -> Backbone:
     """One of the networks, under the name that opens it again from the tests' folder."""
     name = name or f"tiny:{make.__name__}"
-    return make_backbone(name, make(), PREPROCESS, parts=PARTS[make])
+    return make_backbone(name, make(), PREPROCESS, parts=PARTS.get(make))
 
 
 class Pictures:
