@@ -41,7 +41,9 @@ def cut_to_taps(network: nn.Module, head: str, size: int, name: str) -> list[Tap
     """The last map of each size, shallowest first; the layers after the last of them are dropped.
 
     One example of `size` pixels a side is run. For each of 1/2 to 1/32 of it, the map is that of
-    the last module before the head whose output is (batch, channels, h, w) of that size. Modules
+    the last module before the head whose output is (batch, channels, h, w) of that size, among
+    those with the fewest dots in their names: a stage or block rather than a layer inside the next
+    one, which may have widened the map already (inverted residuals do). Modules
     with parameters that first run after the last map (VGG's fc6 and fc7, the head) are replaced by
     nn.Identity, in place.
 
@@ -148,8 +150,11 @@ def _trace(network: nn.Module, head: str, size: int) -> tuple[list[Tap], list[st
                 pooled.append(output)
             level = _level(output, size)
             # a container returns the very tensor that its last module returned
-            if level is not None and not any(output is other for other in pooled):
-                taps[level] = (clock, Tap(level, name, call, output.shape[1]))
+            if level is None or any(output is other for other in pooled):
+                return
+            if level in taps and name.count(".") > taps[level][1].module.count("."):
+                return
+            taps[level] = (clock, Tap(level, name, call, output.shape[1]))
 
         hooks.append(module.register_forward_pre_hook(begins))
         hooks.append(module.register_forward_hook(ends))
