@@ -164,8 +164,10 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def open_session(options: Options, backbone: Backbone | None = None) -> Session:
-    """Open what the options name and check that they fit together.
+def open_session(
+    options: Options, backbone: Backbone | None = None, task: Task | None = None
+) -> Session:
+    """Open what the options name and check that they fit together; take what is open already.
 
     Raises:
         MaskpackError: a name, a value or a file is wrong; nothing has been written.
@@ -174,7 +176,8 @@ def open_session(options: Options, backbone: Backbone | None = None) -> Session:
     method = methods.make(options.method, options.set)
     recipe = replaced(method.recipe, options.recipe, "training option")
     check_recipe(recipe)
-    task = open_task(options.task, options.data, options.download, options.task_set)
+    if task is None:
+        task = open_task(options.task, options.data, options.download, options.task_set)
     if backbone is None:
         weights = options.weights
         if options.method == "scratch" and not options.backbone.startswith(RUN_PREFIX):

@@ -44,8 +44,7 @@ def print_rows(title: str, rows: Sequence[Row], format: str | None = None) -> No
         _draw(title, names, columns, rows, sys.stdout)
         return
     if format == "md":
-        print(f"## {title}\n")
-        _print_markdown(names, columns, rows)
+        print(markdown(title, rows), end="")
     else:
         lines = [names, *([_plain(_cell(row, column)) for column in columns] for row in rows)]
         if format == "csv":
@@ -88,11 +87,17 @@ def _draw(
         console.print()
 
 
-def _print_markdown(names: list[str], columns: list[Column], rows: Sequence[Row]) -> None:
+def markdown(title: str, rows: Sequence[Row]) -> str:
+    """A table in markdown, under its title."""
+    columns = list(dict.fromkeys(column for row in rows for column in _columns(row)))
+    names = [key if inner is None else inner for key, inner in columns]
     rules = ["---:" if _numeric(rows, column) else "---" for column in columns]
-    lines = [[_pretty(column[0], _cell(row, column)) for column in columns] for row in rows]
-    for line in (names, rules, *lines):
-        print("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |")
+    cells = [[_pretty(column[0], _cell(row, column)) for column in columns] for row in rows]
+    lines = [
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n"
+        for line in (names, rules, *cells)
+    ]
+    return f"## {title}\n\n{''.join(lines)}"
 
 
 def _numeric(rows: Sequence[Row], column: Column) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -168,3 +171,23 @@ def stderr() -> Console:
 def call(arguments: list[str]) -> None:
     """Run one command in this process, errors raised as they are."""
     app(arguments, standalone_mode=False)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """A list that the first SIGINT or SIGTERM puts its number in; a second one kills."""
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        for sent, handler in before.items():
+            signal.signal(sent, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield caught
+    finally:
+        for sent, handler in before.items():
+            signal.signal(sent, handler)

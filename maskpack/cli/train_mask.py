@@ -5,11 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import shlex
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +17,7 @@ from maskpack.cli.app import (
     default_workers,
     pair,
     stderr,
+    stop_on_signals,
     task_options,
     verbosity,
 )
@@ -219,7 +216,7 @@ def train_mask(
     watcher = Watcher(
         stderr(), session.recipe.epochs, session.task.metric, quiet=verbosity["quiet"]
     )
-    with watcher, _stop_on_signals() as stopped:
+    with watcher, stop_on_signals() as stopped:
 
         def tick() -> None:
             if stopped:
@@ -336,23 +333,3 @@ def _print_plan(session: Session, as_json: bool) -> None:
     print_rows("expected bytes in a pack", sizes)
     if note:
         print(note)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
-    """A list that the first SIGINT or SIGTERM puts its number in; a second one kills."""
-    caught: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, _: FrameType | None) -> None:
-        caught.append(number)
-        for sent, handler in before.items():
-            signal.signal(sent, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        for sent, handler in before.items():
-            signal.signal(sent, handler)
