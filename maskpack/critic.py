@@ -62,7 +62,10 @@ class Critic:
 
     def loss(self, images: Tensor, made: Tensor) -> Tensor:
         """How far the critic is from taking `made` for real: -log D(x, G(x))."""
-        return self._judge(images, made, 1.0)
+        self.network.requires_grad_(False)  # it learns nothing here, and half the work is saved
+        loss = self._judge(images, made, 1.0)
+        self.network.requires_grad_(True)
+        return loss
 
     def _judge(self, images: Tensor, shown: Tensor, real: float) -> Tensor:
         logits = self.network(torch.cat([images, shown], dim=1))

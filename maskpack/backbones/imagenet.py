@@ -128,8 +128,11 @@ def _preprocess(chosen: WeightsEnum) -> Preprocess:
     )
 
 
-def fetch(name: str, url: str) -> Path:
-    """The weight file, from torch.hub's folder or else from the network; its hash checked."""
+def fetch(name: str, url: str, option: str = "--weights") -> Path:
+    """The weight file, from torch.hub's folder or else from the network; its hash checked.
+
+    `option` is what an error says to give a file's place with.
+    """
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     wanted = hash_in_name(path)
     if path.exists():
@@ -144,7 +147,7 @@ def fetch(name: str, url: str) -> Path:
     except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: wrong hash
         raise BackboneError(
             f"weights of {name} could not be fetched ({error}); download {url} elsewhere and put "
-            f"it at {path}, or give its place with --weights FILE"
+            f"it at {path}, or give its place with {option} FILE"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

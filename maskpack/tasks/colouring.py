@@ -37,6 +37,7 @@ class Colouring(Pictures):
 
     kind: ClassVar[str] = "colouring"
     Options: ClassVar[type[DenseOptions]] = ColouringOptions
+    packages: ClassVar[tuple[str, ...]] = (*Pictures.packages, "skimage")
 
     def outputs(self) -> int:
         return 2 if self._lab else 3

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from maskpack.errors import UnknownName
+from maskpack.errors import OptionError, UnknownName
 from maskpack.options import converted
 from maskpack.preprocess import Augment, Preprocess, ToNormalised
 from maskpack.tasks.base import LabelledImages, Task, Transform
@@ -37,6 +38,7 @@ class Dense(Task):
     Options: ClassVar[type[DenseOptions]] = DenseOptions
     augment = WHOLE
     classes_map: ClassVar[bool] = False  # whether targets hold class numbers
+    packages: ClassVar[tuple[str, ...]] = ("torchmetrics",)  # of the extra `images`
 
     def __init__(
         self,
@@ -47,6 +49,17 @@ class Dense(Task):
     ) -> None:
         super().__init__(name, datasets, augment)
         self.options: Any = self.Options() if options is None else options
+        if datasets:  # else it is only described, or draws
+            self._check_packages()
+
+    def _check_packages(self) -> None:
+        """Raise OptionError before training where scoring could not follow."""
+        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
+        if missing:
+            raise OptionError(
+                f"task {self.name!r} needs {' and '.join(missing)}, not installed; "
+                "pip install 'maskpack[images]'"
+            )
 
     @classmethod
     def described(cls, about: Mapping[str, Any]) -> Dense:

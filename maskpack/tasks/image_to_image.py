@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from maskpack.errors import DataError
+from maskpack.tasks.coco import CocoSegmentation, coco_segmentation
 from maskpack.tasks.colouring import Colouring
 from maskpack.tasks.dense import Dense, make_options
+from maskpack.tasks.edges import Edges, edges_task
 from maskpack.tasks.photos import Photos, photo_paths
 from maskpack.tasks.pictures import AutoEncode
 from maskpack.tasks.segmentation import Segmentation
+from maskpack.tasks.style import StyleTransfer, style_task
+from maskpack.tasks.voc import VocSegmentation, voc_segmentation
 
 Opener = Callable[[str, Path | None, Mapping[str, Any]], Dense]
 
@@ -27,6 +31,11 @@ def _of_photos(kind: type[Dense]) -> Opener:
     return opened
 
 
+def _in_folder(what: str, opened: Callable[[str, Path, Mapping[str, Any]], Dense]) -> Opener:
+    """Opens a task that cannot do without a folder."""
+    return lambda name, root, options: opened(name, needed(name, root, f"a folder {what}"), options)
+
+
 def needed(name: str, root: Path | None, what: str) -> Path:
     """The folder of a task that has no pictures without one.
 
@@ -40,6 +49,18 @@ def needed(name: str, root: Path | None, what: str) -> Path:
 
 IMAGE_TO_IMAGE: dict[str, Opener] = {
     "autoencode": _of_photos(AutoEncode),
+    "coco-segmentation": _in_folder("with annotations/, train2017/, val2017/", coco_segmentation),
     "colouring": _of_photos(Colouring),
+    "edges2photo": _in_folder("of pairs or photos", edges_task),
+    "style-transfer": _in_folder("of photos", style_task),
+    "voc-segmentation": _in_folder("that holds VOCdevkit/", voc_segmentation),
 }
-KINDS: tuple[type[Dense], ...] = (AutoEncode, Colouring, Segmentation)
+KINDS: tuple[type[Dense], ...] = (
+    AutoEncode,
+    CocoSegmentation,
+    Colouring,
+    Edges,
+    Segmentation,
+    StyleTransfer,
+    VocSegmentation,
+)

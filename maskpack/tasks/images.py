@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from maskpack.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+T = TypeVar("T")
 
 IMAGE_SUFFIXES = frozenset(
     [".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"]
@@ -23,11 +25,20 @@ def is_image_name(name: str) -> bool:
 
 def read_image(path: str | Path) -> Image:
     """The picture, fully decoded, as RGB; DataError names the file that cannot be read."""
+    return _read(path, to_rgb)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height in pixels, of the file's header alone; DataError as `read_image`."""
+    return _read(path, lambda image: image.size)
+
+
+def _read(path: str | Path, what: Callable[[Image], T]) -> T:
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return to_rgb(image)
+            return what(image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; it was there when the task was opened") from None
     # Pillow's decoders raise a dozen kinds for damaged files: OSError, SyntaxError, struct.error...

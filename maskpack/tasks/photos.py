@@ -33,12 +33,12 @@ class Photos:
 
 
 def photo_paths(task: str, root: Path) -> dict[str, list[str]]:
-    """Every picture under ROOT/{train,[val],test}, by split; without train/, those under ROOT.
+    """Every picture under ROOT/{train,[val],test}, by split, or with no such folder those in ROOT.
 
     A tenth of the latter is the test split, the same on every machine. Without test/, val/ is it.
 
     Raises:
-        DataError: no such folder, or no pictures in it.
+        DataError: no such folder, no pictures in it, or folders of splits and no train/.
     """
     if not root.is_dir():
         raise DataError(f"task {task!r}: no folder {str(root)!r}; expected one of photos")
@@ -47,10 +47,13 @@ def photo_paths(task: str, root: Path) -> dict[str, list[str]]:
         if "test" not in folders and "val" in folders:
             folders["test"] = folders.pop("val")
         return {split: pictures_under(task, folder) for split, folder in folders.items()}
-    found = pictures_under(task, root)
-    train, test = carve_validation([0] * len(found), TEST_FRACTION, SPLIT_SEED)
+    if folders:  # photos to test on are not to be trained on
+        found = ", ".join(f"{folder.name}/" for folder in folders.values())
+        raise DataError(f"task {task!r}: {root} has {found} and no train/")
+    paths = pictures_under(task, root)
+    train, test = carve_validation([0] * len(paths), TEST_FRACTION, SPLIT_SEED)
     splits = {"train": train, "test": test}
-    return {split: [found[n] for n in places] for split, places in splits.items() if places}
+    return {split: [paths[n] for n in places] for split, places in splits.items() if places}
 
 
 def pictures_under(task: str, folder: Path) -> list[str]:

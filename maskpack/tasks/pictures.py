@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 LOSSES = ("l1", "l2", "adversarial")
 L1_WEIGHT = 100.0  # beside the critic's loss: Isola et al. 2017, section 3.3, lambda
 MSE_SCALE = 255.0**2  # mean squared errors are reported of 8-bit values, as papers do
-EDGE = 11  # pixels of SSIM's window
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Pictures(Dense):
 
     @property
     def adversarial(self) -> bool:  # type: ignore[override]  # an option decides it here
-        return bool(self.options.loss == "adversarial")
+        return getattr(self.options, "loss", None) == "adversarial"
 
     def outputs(self) -> int:
         return 3
@@ -78,36 +77,46 @@ class Pictures(Dense):
 
 
 class PictureMeter:
-    """Mean SSIM of the pictures (Wang et al. 2004), and mean squared error of 8-bit values."""
+    """Mean over the pictures of SSIM and of the mean squared error of 8-bit values."""
 
     def __init__(self, task: Pictures) -> None:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchmetrics tells of packages it would like
-            from torchmetrics.image import StructuralSimilarityIndexMeasure
-
         self._task = task
-        # without the range it would be guessed from each batch's own values
-        self._ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
+        self._ssim = 0.0
         self._squares = 0.0
-        self._values = 0
+        self._count = 0
 
     def update(self, output: Tensor, target: Tensor, loss: float) -> None:
         made, real = self._task.rgb(output, target)
-        self._ssim.to(made.device).update(made.float(), real.float())
-        self._squares += float((made - real).square().sum(dtype=made.double().dtype))
-        self._values += real.numel()
+        squares = (made - real).square().mean(dim=(1, 2, 3))  # (batch,)
+        # Python's floats: a float32 sum over many pictures would lose digits
+        self._ssim += sum(ssim(made, real).tolist())
+        self._squares += sum(squares.tolist())
+        self._count += len(made)
 
     def compute(self) -> dict[str, float]:
-        if not self._values:
-            return {"SSIM": 0.0, "MSE": 0.0}
-        ssim: Any = self._ssim.compute()
-        return {"SSIM": float(ssim), "MSE": MSE_SCALE * self._squares / self._values}
+        count = max(self._count, 1)
+        return {"SSIM": self._ssim / count, "MSE": MSE_SCALE * self._squares / count}
+
+
+def ssim(made: Tensor, real: Tensor) -> Tensor:
+    """Structural similarity of each pair of pictures (Wang et al. 2004): (batch,).
+
+    made, real: (batch, 3, h, w), 0 to 1. The window is a Gaussian of 11 pixels, deviation 1.5;
+    borders are reflected and count, so that pictures of 6 pixels a side have one too.
+    """
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchmetrics tells of packages it would like
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+    # without the range it would be guessed from each batch's own values
+    found: Any = structural_similarity_index_measure(made, real, reduction="none", data_range=1.0)
+    return found.reshape(len(made))
 
 
 def picture_loss(name: str, made: Tensor, target: Tensor) -> Tensor:
-    """l1 or l2 of values from 0 to 1; of "adversarial", the part that is no critic's."""
+    """l1 or l2, a mean over all values; of "adversarial", the part that is no critic's."""
     from torch.nn.functional import l1_loss, mse_loss
 
     if name == "l2":
