@@ -13,6 +13,7 @@ from maskpack.version import __version__ as __version__
 if TYPE_CHECKING:
     from maskpack.accounting import account
     from maskpack.api import attach, fit, from_checkpoint, load, pack, read, switch
+    from maskpack.applying import apply_image, classify_image
     from maskpack.backbones import from_module
     from maskpack.errors import MaskpackError
     from maskpack.packed import Pack, PackedTask
@@ -26,7 +27,9 @@ _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "Pack": "packed",
     "PackedTask": "packed",
     "account": "accounting",
+    "apply_image": "applying",
     "attach": "api",
+    "classify_image": "applying",
     "describe": "report",
     "fit": "api",
     "from_checkpoint": "api",
@@ -44,7 +47,9 @@ __all__ = [
     "Pack",
     "PackedTask",
     "account",
+    "apply_image",
     "attach",
+    "classify_image",
     "describe",
     "fit",
     "from_checkpoint",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +12,25 @@ import torch
 from maskpack import backbones
 from maskpack.accounting import ALL, find_scope, separate_bytes, shown_parts
 from maskpack.errors import DataError, OptionError, PackFormatError, one_line
-from maskpack.evaluate import evaluate
+from maskpack.evaluate import Score, evaluate
 from maskpack.packed import OWN, Pack, PackedTask
 from maskpack.packing import unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import wilson
 from maskpack.resolve import check_base, open_base
-from maskpack.tasks import open_task
+from maskpack.showing import examples
+from maskpack.strips import Maker, make_folder, write_strips
+from maskpack.summary import original_name
+from maskpack.tasks import Dense, open_task
 from maskpack.tasks.base import Classification, LabelledImages, Task
 from maskpack.tasks.splits import VAL_FRACTION, train_and_val
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from maskpack.backbones.base import Backbone
+
+IMAGES = 16  # pictures of a task that are saved where nothing else is said
 
 
 @dataclass
@@ -155,6 +162,9 @@ def score_task(
     bases: Bases | None = None,
     scope: str = ALL,
     task_set: Mapping[str, Any] | None = None,
+    save_images: str | Path | None = None,
+    images_count: int = IMAGES,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """A row: task, method, metric and its value, bytes by part, bits a masked weight, ratio.
 
@@ -165,13 +175,22 @@ def score_task(
     from one call to the next, and then says instead of `backbone`, `weights` and `trust_code` how
     they are opened.
 
+    With `save_images` the first `images_count` pictures are written into that folder as strips of
+    input, output and target (`maskpack.strips`); `say` takes a line on where, or why there are
+    none.
+
     Raises:
         UnknownName: no such task or scope.
         BackboneError: the backbone cannot be had or is another one.
         DataError: the pictures are missing, or have other classes than the task was learnt on.
+        MaskpackError: a strip cannot be written.
     """
     packed = pack.task(name)
     find_scope(scope)
+    if save_images is not None:
+        if images_count < 1:
+            raise OptionError(f"--images-count {images_count}: expected 1 or more")
+        make_folder(Path(save_images))  # before the work, which may take long
     says_its_task(pack, packed)
     base = (bases or Bases(backbone, weights, trust_code)).open(pack, packed)
     exam = open_exam(pack, name, data, task_set)
@@ -187,6 +206,9 @@ def score_task(
         workers=workers,
         device=device,
     )
+    if save_images is not None:
+        maker = _maker(pack, packed, split, exam, score)
+        say(_saved(Path(save_images), maker, exam, network, images_count, device))
     parts = shown_parts(pack, name, scope)
     total = sum(size for size in parts.values() if size is not None)
     whole = separate_bytes(pack, packed, scope)
@@ -212,6 +234,44 @@ def score_task(
         "of fine-tuned": total / max(whole, 1),
         **parts,
     }
+
+
+def _maker(pack: Pack, packed: PackedTask, split: str, exam: Exam, score: Score) -> Maker:
+    return Maker(
+        packed.name,
+        original_name(packed),
+        packed.method,
+        packed.norms,
+        "" if pack.path is None else str(pack.path),
+        split,
+        next(iter(score.values)),
+        score.value,
+        exam.task.lower_is_better,
+    )
+
+
+def _saved(
+    root: Path,
+    maker: Maker,
+    exam: Exam,
+    network: nn.Module,
+    count: int,
+    device: torch.device | str,
+) -> str:
+    """Write a task's first pictures as strips; returns a line that says so."""
+    if not isinstance(exam.task, Dense):
+        return f"{maker.task}: no pictures to write, as it makes none"
+    shown = examples(
+        network,
+        exam.task,
+        exam.pictures(maker.split),
+        exam.preprocess,
+        exam.augment,
+        count=count,
+        device=device,
+    )
+    folder, written = write_strips(root, maker, shown)
+    return f"{maker.task}: {written} pictures in {folder}"
 
 
 def masked_weights(task: PackedTask, base: Backbone) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,10 +24,11 @@ from maskpack.cli.app import (
     task_options,
     verbosity,
 )
-from maskpack.errors import UnknownName
+from maskpack.errors import OptionError, UnknownName
 
 if TYPE_CHECKING:
     from maskpack.packed import Pack
+    from maskpack.score import Bases
 
 
 @command("eval")
@@ -63,6 +66,28 @@ def eval_command(
             help="Bytes as a paper counts them (piggyback, ksm, bat), or all of the file's.",
         ),
     ] = "all",
+    save_images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write strips of input, output and target, as PNG."),
+    ] = None,
+    images_count: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How many of each task.  [default: the first 16]"),
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Put this one picture through one task; score nothing."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="What --image becomes, as large; - is stdout."
+        ),
+    ] = None,
+    img_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Pixels --image is seen at.  [default: as learnt]"),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b")] = 64,
     workers: Workers = None,
     device: Device = "auto",
@@ -76,21 +101,34 @@ def eval_command(
     Example: maskpack eval zoo.safetensors
     """
     format = one_format(format, json=json, csv=csv, md=md)
+    _check_pictures(image, {"--output": output, "--img-size": img_size}, save_images, images_count)
     from maskpack.accounting import find_scope
     from maskpack.learn import pick_device
     from maskpack.resolve import open_pack
-    from maskpack.score import Bases, score_task
+    from maskpack.score import IMAGES, Bases, score_task
 
     find_scope(scope)
     packs = [open_pack(source) for source in paths(sources)]
+    if image is not None:
+        _one_picture(
+            packs,
+            task or [],
+            image,
+            output,
+            format,
+            img_size=img_size,
+            device=pick_device(device),
+            bases=Bases(backbone, weights, trust_code),
+            task_set=task_options(task_set, style, features),
+        )
+        return
     _check_data(data or [], {name for pack in packs for name in pack.tasks})
     _check_tasks(task or [], packs)
     bases = Bases(backbone, weights, trust_code)
     rows = []
     for pack in packs:
         for name in [name for name in task or pack.tasks if name in pack.tasks]:
-            if not verbosity["quiet"]:
-                stderr().print(f"scoring {name} ...", markup=False, highlight=False)
+            _say(f"scoring {name} ...")
             rows.append(
                 score_task(
                     pack,
@@ -103,9 +141,78 @@ def eval_command(
                     bases=bases,
                     scope=scope,
                     task_set=task_options(task_set, style, features),
+                    save_images=save_images,
+                    images_count=IMAGES if images_count is None else images_count,
+                    say=_say,
                 )
             )
     print_as(format, rows, [("size against accuracy", rows)])
+
+
+def _say(line: str) -> None:
+    if not verbosity["quiet"]:
+        stderr().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_pictures(
+    image: str | None,
+    of_image: dict[str, Any],
+    save_images: Path | None,
+    images_count: int | None,
+) -> None:
+    """Refuse what goes with another way to use the command."""
+    if image is not None and save_images is not None:
+        raise OptionError("--image scores nothing, so there is nothing for --save-images to write")
+    if images_count is not None and save_images is None:
+        raise OptionError("--images-count goes with --save-images DIR")
+    for option, value in of_image.items():
+        if image is None and value is not None:
+            raise OptionError(f"{option} goes with --image FILE")
+
+
+def _one_picture(
+    packs: list[Pack],
+    tasks: list[str],
+    image: str,
+    output: str | None,
+    format: str | None,
+    *,
+    bases: Bases,
+    task_set: dict[str, str],
+    **more: Any,
+) -> None:
+    """One picture through one task: to a file or stdout, or its classes as a table."""
+    from maskpack.applying import (
+        apply_image,
+        check_output,
+        classify_image,
+        makes_pictures,
+        png_bytes,
+        write_image,
+    )
+
+    if len(packs) != 1 or len(tasks) > 1:
+        found = f"{len(packs)} packs" if len(packs) != 1 else f"{len(tasks)} tasks"
+        raise OptionError(f"--image goes through one task of one pack; {found} were given")
+    packed = packs[0].task(tasks[0] if tasks else None)
+    if not makes_pictures(packs[0], packed):
+        if output is not None:
+            raise OptionError(f"{packed.name} is classification: it makes no picture for --output")
+        rows = classify_image(packs[0], image, packed.name, bases=bases, **more)
+        print_as(format, rows, [("likeliest classes", rows)])
+        return
+    if output is None:
+        raise OptionError(f"{packed.name} makes a picture: say where to, -o FILE (- is stdout)")
+    if output == "-" and sys.stdout.isatty():
+        raise OptionError("-o - would write PNG to a terminal; give a file, or pipe it on")
+    if output != "-":
+        check_output(Path(output))
+    made = apply_image(packs[0], image, packed.name, bases=bases, task_set=task_set, **more)
+    if output == "-":
+        sys.stdout.buffer.write(png_bytes(made))
+    else:
+        write_image(Path(output), made)
+        print(output)
 
 
 def _check_tasks(names: list[str], packs: list[Pack]) -> None:
