@@ -11,6 +11,7 @@ from torch.nn.functional import kl_div, log_softmax
 from maskpack.errors import OptionError
 from maskpack.packing import unpack_task
 from maskpack.resolve import open_base, open_source
+from maskpack.tasks.base import Classification
 
 if TYPE_CHECKING:
     from maskpack.preprocess import Preprocess
@@ -21,9 +22,12 @@ def open_teacher(source: str, task: Task, preprocess: Preprocess) -> nn.Module:
     """The network of a run or pack (PATH[#TASK]) that was learnt on the same classes.
 
     Raises:
-        OptionError: it has other classes, or takes pictures with another mean or deviation.
+        OptionError: the task is no classification, or the network has other classes or takes
+            pictures with another mean or deviation.
         MaskpackError: it cannot be opened.
     """
+    if not isinstance(task, Classification):
+        raise OptionError(f"--teacher is for classification, not for {task.name}; leave it out")
     pack = open_source(source)
     packed = pack.task()
     known = packed.info.get("task")

@@ -69,3 +69,15 @@ def test_a_teacher_of_other_pictures_is_refused(place: Path) -> None:
 def test_a_teacher_that_is_not_there_is_refused(place: Path) -> None:
     with pytest.raises(MaskpackError, match="no such file; expected a pack or a run's folder"):
         fit(place, "no", teacher=str(place / "nobody"))
+
+
+def test_only_classification_has_a_teacher(place: Path) -> None:
+    with pytest.raises(OptionError, match="--teacher is for classification, not for autoencode"):
+        maskpack.fit(
+            "tinynet:build",
+            "autoencode",
+            output=place / "no",
+            data=str(place / "pictures"),
+            teacher=str(place / "teacher"),
+            head="pointwise",
+        )
