@@ -62,7 +62,7 @@ def idx_task(name: str, root: Path, augment: Augment | None = None) -> Classific
         datasets["test"] = datasets.pop("val")
     listed = root / "classes.txt"
     if listed.is_file():
-        classes = _class_names(listed)
+        classes = class_names(listed)
     else:
         count = 1 + max(max(data.labels) for data in datasets.values())
         classes = [str(label) for label in range(count)]
@@ -146,7 +146,8 @@ def _chunks(file: BinaryIO | gzip.GzipFile, limit: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _class_names(path: Path) -> list[str]:
+def class_names(path: Path) -> list[str]:
+    """The names in a classes.txt, one a line, in order; DataError for an empty line or a double."""
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:

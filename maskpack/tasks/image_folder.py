@@ -16,6 +16,7 @@ LAYOUTS = (
     "train/CLASS/*.png (with test/, and val/ if you have it)",
     "train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz] (with t10k-...)",
     "labels.csv with path,label,split (or train.csv and test.csv with path,label)",
+    "images/* and masks/*, a mask of class numbers a picture (or both in train/ and in test/)",
 )
 
 

@@ -36,7 +36,7 @@ class SegmentationOptions(DenseOptions):
 class Segmentation(Dense):
     """Class numbers of pixels, 255 where none counts; mean IoU over the whole split.
 
-    Raises DataError for fewer than two classes.
+    Raises DataError for fewer than two classes, or more than 255 can number.
     """
 
     kind: ClassVar[str] = "segmentation"
@@ -54,8 +54,9 @@ class Segmentation(Dense):
     ) -> None:
         super().__init__(name, datasets, options, augment)
         self.classes = tuple(classes)
-        if len(self.classes) < 2:
-            raise DataError(f"task {name!r}: needs two classes or more, found {len(self.classes)}")
+        if not 2 <= len(self.classes) <= IGNORE:
+            found = len(self.classes)
+            raise DataError(f"task {name!r}: needs 2 to {IGNORE} classes, found {found}")
 
     @classmethod
     def described(cls, about: Mapping[str, Any]) -> Segmentation:
@@ -70,13 +71,15 @@ class Segmentation(Dense):
         return len(self.classes)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        # the mean over no pixel at all would be 0 / 0
+        counted = (target != IGNORE).sum().clamp(min=1)
         if self.options.loss == "ce":
             from torch.nn.functional import cross_entropy
 
-            # the mean over no pixel at all would be 0 / 0
             total = cross_entropy(output, target, ignore_index=IGNORE, reduction="sum")
-            return total / (target != IGNORE).sum().clamp(min=1)
-        return picture_loss(self.options.loss, self.judged(output, target), self.real(target))
+            return total / counted
+        mean = picture_loss(self.options.loss, self.judged(output, target), self.real(target))
+        return mean * target.numel() / counted
 
     def judged(self, output: Tensor, target: Tensor) -> Tensor:
         counts = (target != IGNORE)[:, None]  # else a critic would know targets by their holes
@@ -114,7 +117,7 @@ class Segmentation(Dense):
 class IoUMeter:
     """Mean over classes of intersection / union, both counted over the whole split.
 
-    A class in neither outputs nor targets does not count.
+    A class in neither outputs nor targets does not count; one in outputs alone counts 0.
     """
 
     def __init__(self, classes: int) -> None:
@@ -124,7 +127,10 @@ class IoUMeter:
             warnings.simplefilter("ignore")  # torchmetrics tells of packages it would like
             from torchmetrics.classification import MulticlassJaccardIndex
 
-        self._iou = MulticlassJaccardIndex(classes, average="macro", ignore_index=IGNORE)
+        # numbers are checked when a mask is read; looking again would sort every batch's pixels
+        self._iou = MulticlassJaccardIndex(
+            classes, average="macro", ignore_index=IGNORE, validate_args=False
+        )
         self._right = 0
         self._count = 0
 
@@ -145,8 +151,8 @@ def _coloured(classes: Tensor) -> Image:
     import numpy as np
     from PIL import Image
 
-    picture = Image.fromarray(classes.cpu().numpy().astype(np.uint8), "P")
-    picture.putpalette(voc_palette())
+    picture = Image.fromarray(classes.cpu().numpy().astype(np.uint8))
+    picture.putpalette(voc_palette())  # makes a grey picture one of mode "P"
     return picture.convert("RGB")
 
 
