@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from maskpack.reporting import write_report
     from maskpack.resolve import open_backbone
     from maskpack.score import score_task
+    from maskpack.suites.running import run_suite
 
 _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "MaskpackError": "errors",
@@ -38,6 +39,7 @@ _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "open_backbone": "resolve",
     "pack": "api",
     "read": "api",
+    "run_suite": "suites.running",
     "score_task": "score",
     "switch": "api",
     "write_report": "reporting",
@@ -58,6 +60,7 @@ __all__ = [
     "open_backbone",
     "pack",
     "read",
+    "run_suite",
     "score_task",
     "switch",
     "write_report",

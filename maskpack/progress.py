@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 30.0  # between two plain lines within an epoch
 
 
-class _Shown:
+class Shown:
     """What a person sees: a live line on a terminal, if any, and lines above it."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
@@ -39,7 +39,7 @@ class _Shown:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class Watcher(_Shown):
+class Watcher(Shown):
     """Takes a trainer's events; use as a context manager."""
 
     def __init__(self, console: Console, epochs: int, metric: str, quiet: bool = False) -> None:
@@ -108,7 +108,7 @@ class Watcher(_Shown):
         return f"loss {event.loss:.4f}{metric}{ones} {event.images_per_second:.0f} images/s"
 
 
-class Measuring(_Shown):
+class Measuring(Shown):
     """Takes the rows that `choose` measures; use as a context manager."""
 
     def __init__(self, console: Console, quiet: bool = False) -> None:

@@ -1,0 +1,159 @@
+"""`maskpack suite`: many tasks, methods and seeds on one base, as one thing."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskpack.cli.app import (
+    Csv,
+    Device,
+    Format,
+    Json,
+    Markdown,
+    Workers,
+    command,
+    default_workers,
+    one_format,
+    print_as,
+    stderr,
+    stop_on_signals,
+    verbosity,
+)
+
+
+@command("suite")
+def suite(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE]",
+            help="A built-in suite, or a .toml file.  [default: list the built-in ones]",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that the tasks' data are in.  [default: .]"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="[default: runs/NAME]"),
+    ] = None,
+    tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks.")] = None,
+    methods: Annotated[str | None, typer.Option(metavar="M,N", help="Only these methods.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0,1", help="These seeds.  [default: the suite's]")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="So many trainings at once.")] = 1,
+    show: Annotated[bool, typer.Option("--show", help="Print the suite's file, to copy.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and print the cells; no more.")
+    ] = False,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Import the code a file names (module:function).")
+    ] = False,
+    workers: Workers = None,
+    device: Device = "auto",
+    format: Format = None,
+    json: Json = False,
+    csv: Csv = False,
+    md: Markdown = False,
+) -> None:
+    """Train what is not trained yet of a suite, and print its tables beside published figures.
+
+    Example: maskpack suite image-to-image-small --data pictures/ -o runs/small
+    """
+    format = one_format(format, json=json, csv=csv, md=md)
+    from maskpack.suites.reading import read_suite
+
+    if source is None:
+        _list(format)
+        return
+    chosen = read_suite(source)
+    if show:
+        sys.stdout.write(chosen.text)
+        return
+    output = output or Path("runs") / chosen.name
+    cells: dict[str, Any] = {
+        "tasks": _names(tasks),
+        "methods": _names(methods),
+        "seeds": _seeds(seeds),
+        "trust_code": trust_code,
+    }
+    workers = max(0, default_workers() // jobs) if workers is None else workers
+    from maskpack.suites.running import check_suite, plan_rows, planned, run_suite
+
+    _, folder, planned_cells = planned(chosen, output, **cells)
+    if dry_run:
+        check_suite(chosen, folder, planned_cells, data, device)
+        rows = plan_rows(folder, planned_cells)
+        print_as(format, rows, [("cells", rows)])
+        return
+    from maskpack.suites.watching import Cells
+    from maskpack.train import Stopped
+
+    done = sum(folder.result(cell) is not None for cell in planned_cells)
+    watcher = Cells(stderr(), len(planned_cells), done, verbosity["quiet"])
+    with watcher, stop_on_signals() as stopped:
+
+        def tick() -> None:
+            if stopped:
+                raise Stopped
+
+        try:
+            found = run_suite(
+                chosen,
+                output,
+                data=data,
+                jobs=jobs,
+                device=device,
+                workers=workers,
+                watch=watcher,
+                tick=tick,
+                **cells,
+            )
+        except Stopped:
+            watcher.say(f"stopped; continue with: {shlex.join(['maskpack', *sys.argv[1:]])}")
+            raise SystemExit(128 + stopped[0]) from None
+    tables = [(table["title"], table["rows"]) for table in found["tables"].values()]
+    print_as(format, [found] if format == "jsonl" else found, tables)
+    if found["failed"]:
+        for cell, reason in found["failed"].items():
+            print(f"error: {cell}: {reason}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _list(format: str | None) -> None:
+    from maskpack.suites import builtin_suites
+    from maskpack.suites.reading import read_suite
+
+    suites = [read_suite(name) for name in builtin_suites()]
+    rows = [
+        {
+            "suite": found.name,
+            "title": found.title,
+            "backbone": found.backbone,
+            "tasks": len(found.tasks),
+            "methods": len(found.methods),
+            "paper": found.paper,
+        }
+        for found in suites
+    ]
+    print_as(format, rows, [("built-in suites", rows)])
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    names = _names(text)
+    if names is None:
+        return None
+    if not names or not all(name.isdecimal() for name in names):
+        raise typer.BadParameter(f"--seeds {text!r}: expected whole numbers, such as 0,1,2")
+    return list(dict.fromkeys(map(int, names)))

@@ -1,0 +1,25 @@
+"""A suite: a named list of tasks, methods and seeds on one base, run as one thing.
+
+A suite is data, a small TOML file (docs/suites.md); the *.toml beside this file come with the
+package. From file to tables, a room each:
+
+    reading    the file -> a Suite, every key and value checked         no torch
+    plan       a Suite -> its cells: one training each, and what it starts from
+    folder     what stands in the output folder, and whether this suite may go on in it
+    opening    a cell -> pictures, backbone, options, all opened
+    training   cells trained in this process or in several
+    measuring  finished cells -> packs, sizes, scores measured again
+    rows       what is on disk -> rows of tables                        no torch
+    running    all of it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def builtin_suites() -> dict[str, Path]:
+    """The suites that come with the package, by name."""
+    return {path.stem: path for path in sorted(HERE.glob("*.toml"))}

@@ -1,0 +1,208 @@
+"""Finished cells -> packs, their sizes, and earlier tasks scored again after later ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from maskpack import packfile
+from maskpack.backbones import RUN_PREFIX
+from maskpack.evaluate import evaluate
+from maskpack.learn import pick_device
+from maskpack.packed import Pack, PackedTask
+from maskpack.packing import unpack_task
+from maskpack.preprocess import Augment, Preprocess
+from maskpack.report import task_bytes
+from maskpack.resolve import merge, open_pack, recoded
+from maskpack.suites.opening import Opener
+from maskpack.suites.plan import Cell, base_cell, every_cell
+from maskpack.suites.reading import BASE
+
+Row = dict[str, Any]
+BASE_FILE = f"{BASE}.safetensors"
+MEASURED = "measured.json"
+
+
+@dataclass
+class Measurer:
+    """Measures what has been trained in a suite's folder. `seeds` are those found there."""
+
+    opener: Opener
+    seeds: Sequence[int]
+    _scores: dict[str, Row] = field(default_factory=dict, repr=False)
+    _whole: dict[str, bool] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        suite, folder = self.opener.suite, self.opener.folder
+        self.base = base_cell(suite)
+        self.cells = {
+            (cell.task, cell.label, cell.seed): cell
+            for cell in every_cell(suite, self.seeds)
+            if folder.result(cell) is not None
+        }
+
+    def pending(self) -> list[Cell]:
+        """Cells whose task is still to be scored again."""
+        return [cell for cell, _, before in self._again() if before is None]
+
+    def measure(self, tick: Callable[[], None]) -> None:
+        """Write the packs, and sizes and scores into MEASURED; `tick` as in training."""
+        folder = self.opener.folder
+        metrics: dict[str, str] = {}
+        sizes = self._packs(metrics, tick)
+        rows: list[Row] = []
+        for cell, after, before in self._again():
+            if before is None:
+                tick()
+                results = [folder.result(cell), folder.result(after)]
+                about = {"task": cell.task, "after": after.task, "method": after.label}
+                score = self._score_again(cell, after, tick)
+                before = {**about, "seed": after.seed, "values": score, "of": results}
+                # as soon as it is known: scoring may take longer than training did
+                kept = folder.read(MEASURED) or {}
+                folder.write(MEASURED, {**kept, "again": [*kept.get("again", []), before]})
+            rows.append(before)
+        folder.write(MEASURED, {"metrics": metrics, "sizes": sizes, "again": rows})
+
+    # ---- packs and sizes
+
+    def _packs(self, metrics: dict[str, str], tick: Callable[[], None]) -> Row:
+        """Write a pack for each method whose tasks share a backbone; sizes by method and seed."""
+        suite, folder = self.opener.suite, self.opener.folder
+        base_bytes = 0
+        if self.base is not None and self.base.task in {cell.task for cell in self.cells.values()}:
+            pack = open_pack(folder.run(self.base))
+            packfile.write(folder.path / BASE_FILE, pack)
+            base_bytes = (folder.path / BASE_FILE).stat().st_size
+            metrics[self.base.task] = _metric(pack)
+        sizes: Row = {}
+        for label, entry in suite.methods.items():
+            for seed in self.seeds:
+                cells = [c for c in self.cells.values() if (c.label, c.seed) == (label, seed)]
+                if not cells:
+                    continue
+                found: Row = {"base": base_bytes, "sequence": entry.sequence}
+                sizes.setdefault(label, {})[str(seed)] = found
+                found["tasks"] = self._pack(label, seed, cells, metrics, found, tick)
+        return sizes
+
+    def _pack(
+        self,
+        label: str,
+        seed: int,
+        cells: Sequence[Cell],
+        metrics: dict[str, str],
+        found: Row,
+        tick: Callable[[], None],
+    ) -> Row:
+        folder = self.opener.folder
+        shared: list[Pack] = []
+        tasks: Row = {}
+        for cell in cells:
+            tick()
+            pack = open_pack(folder.run(cell))
+            metrics[cell.task] = _metric(pack)
+            found["whole"] = _is_whole(pack)
+            if not found["base"]:
+                found["base"] = pack.backbone.size_bytes + pack.backbone.head_bytes
+            raw, coded = (_payload(recoded(pack, coded=on)) for on in (False, True))
+            tasks[cell.task] = {"raw": raw, "coded": coded}
+            if not found["whole"] and not found["sequence"]:
+                shared.append(pack)
+        if shared:
+            if self.base is not None:
+                name = f"{RUN_PREFIX}{folder.path / BASE_FILE}"
+                about = dataclasses.replace(shared[0].backbone, name=name)
+                shared = [dataclasses.replace(pack, backbone=about) for pack in shared]
+            path = folder.pack(label, seed, self.opener.suite.seeds[0])
+            packfile.write(path, merge([recoded(pack, coded=True) for pack in shared]))
+            header = path.stat().st_size - sum(size["coded"] for size in tasks.values())
+            for place, size in enumerate(tasks.values()):  # the header, shared by the tasks
+                share = header // len(tasks) + (place < header % len(tasks))
+                size["raw"] += share
+                size["coded"] += share
+        return tasks
+
+    # ---- after the next task
+
+    def _again(self) -> Iterator[tuple[Cell, Cell, Row | None]]:
+        """Cell, the one after it, and what is known of it already, for each neighbouring two."""
+        suite, folder = self.opener.suite, self.opener.folder
+        kept = folder.read(MEASURED) or {}
+        known = {
+            (row["task"], row["after"], row["method"], row["seed"]): row
+            for row in kept.get("again", [])
+        }
+        order = list(suite.tasks)
+        for label, entry in suite.methods.items():
+            for seed in self.seeds:
+                for task, after in itertools.pairwise(order):
+                    is_base = self.base is not None and task == self.base.task
+                    cell = self.base if is_base else self.cells.get((task, label, seed))
+                    later = self.cells.get((after, label, seed))
+                    if cell is None or later is None or folder.result(cell) in (None, {}):
+                        continue
+                    if not entry.sequence and self._is_whole(later):
+                        continue  # a network each: nothing is shared that could change
+                    row = known.get((task, after, label, seed))
+                    of = [folder.result(cell), folder.result(later)]
+                    yield cell, later, row if row and row["of"] == of else None
+
+    def _is_whole(self, cell: Cell) -> bool:
+        if cell.label not in self._whole:  # tells a method, whatever the task
+            self._whole[cell.label] = _is_whole(open_pack(self.opener.folder.run(cell)))
+        return self._whole[cell.label]
+
+    def _score_again(self, cell: Cell, after: Cell, tick: Callable[[], None]) -> Row:
+        opener, folder = self.opener, self.opener.folder
+        if opener.suite.methods[after.label].sequence:
+            # the network as the later task left it, with the earlier one's own head
+            earlier = open_pack(folder.run(cell)).task()
+            later = open_pack(folder.run(after)).task()
+            streams = {**later.streams, "head": earlier.streams["head"]}
+            task = dataclasses.replace(later, name=cell.task, info=earlier.info, streams=streams)
+            return self._score(cell, task, unpack_task(task, opener.start(after)), tick)
+        if cell == self.base:  # the same network for every method
+            task = packfile.read(folder.path / BASE_FILE).task()
+            if BASE not in self._scores:
+                network = unpack_task(task, opener.start(cell))
+                self._scores[BASE] = self._score(cell, task, network, tick)
+            return self._scores[BASE]
+        path = folder.pack(after.label, after.seed, opener.suite.seeds[0])
+        task = packfile.read(path).task(cell.task)
+        return self._score(cell, task, unpack_task(task, opener.start(cell)), tick)
+
+    def _score(
+        self, cell: Cell, packed: PackedTask, network: nn.Module, tick: Callable[[], None]
+    ) -> Row:
+        task = self.opener.task(cell)
+        score = evaluate(
+            network,
+            task,
+            task.dataset("test"),
+            Preprocess(**packed.info["preprocess"]),
+            Augment(**packed.info["augment"]),
+            workers=self.opener.workers,
+            device=pick_device(self.opener.device),
+            tick=tick,
+        )
+        return score.record()
+
+
+def _metric(pack: Pack) -> str:
+    return str(pack.task().info["task"]["metric"])
+
+
+def _payload(pack: Pack) -> int:
+    return sum(task_bytes(pack.task()).values())
+
+
+def _is_whole(pack: Pack) -> bool:
+    """Whether a run keeps every weight of the network, and so needs no backbone."""
+    parts = task_bytes(pack.task())
+    return parts["weights"] + parts["norms"] >= pack.backbone.size_bytes

@@ -1,0 +1,166 @@
+"""A cell -> everything its training needs, opened; and what can be wrong, said before any."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maskpack.backbones import RUN_PREFIX
+from maskpack.backbones.base import Backbone, make_backbone
+from maskpack.errors import BackboneError, DataError, MaskpackError, OptionError
+from maskpack.learn import Options, Session, open_session
+from maskpack.packing import unpack_task
+from maskpack.preprocess import Preprocess
+from maskpack.recipes import with_recipe
+from maskpack.resolve import check_base, open_backbone, open_pack
+from maskpack.runs import Run
+from maskpack.suites.folder import SuiteFolder
+from maskpack.suites.keys import FILES, fields_of
+from maskpack.suites.plan import Cell
+from maskpack.suites.reading import BASE, Suite
+from maskpack.tasks import open_task
+from maskpack.tasks.base import Task
+
+
+@dataclass
+class Opener:
+    """Opens the cells of a suite; tasks are opened once, the network they start from is kept."""
+
+    suite: Suite
+    folder: SuiteFolder
+    data: Path
+    device: str = "auto"
+    workers: int = 0
+    _tasks: dict[str, Task] = field(default_factory=dict, repr=False)
+    _start: tuple[object, Backbone] | None = field(default=None, repr=False)
+
+    def session(self, cell: Cell) -> Session:
+        """What `learn` takes.
+
+        Raises:
+            MaskpackError: something does not fit.
+        """
+        return open_session(self.options(cell), self.start(cell), self.task(cell))
+
+    def options(self, cell: Cell) -> Options:
+        """The options of a cell, as `train-mask` would have them."""
+        entry = self.suite.tasks[cell.task]
+        fields = fields_of(self.suite.options_of(cell.task, cell.label), self.data)
+        named = fields.pop("named", None)
+        options = Options(
+            self.suite.backbone,
+            entry.task,
+            self.suite.method_of(cell.label),
+            name=entry.name,
+            data=None if entry.data is None else str(self.data / entry.data),
+            seed=cell.seed,
+            device=self.device,
+            workers=self.workers,
+            **fields,
+        )
+        return options if named is None else with_recipe(options, named)
+
+    def task(self, cell: Cell) -> Task:
+        """The task of a cell; those that differ only in what is no option of the task are one."""
+        options = self.options(cell)
+        key = repr((options.task, options.data, options.download, sorted(options.task_set.items())))
+        if key not in self._tasks:
+            self._tasks[key] = open_task(
+                options.task, options.data, options.download, options.task_set
+            )
+        return self._tasks[key]
+
+    # ---- what a cell starts from
+
+    def start(self, cell: Cell) -> Backbone:
+        """The backbone that a cell's own weights are put on."""
+        key: object = cell.start or self._source(cell)
+        if self._start is None or self._start[0] != key:
+            found = self.network(cell.start) if cell.start else self._plain(cell)
+            self._start = key, found
+        found = self._start[1]
+        run = Run(self.folder.run(cell))
+        if cell.start and run.begun():  # in a folder that lay elsewhere then
+            found = dataclasses.replace(found, name=str(run.options.get("backbone", found.name)))
+        return found
+
+    def network(self, cell: Cell) -> Backbone:
+        """What a finished cell has learnt, as the backbone of others."""
+        path = self.folder.run(cell)
+        pack = open_pack(path)
+        task, base = pack.task(), self.start(cell)
+        check_base(pack, task, base)
+        preprocess = Preprocess(**task.info["preprocess"])
+        module, source = unpack_task(task, base), f"task {task.name}"
+        return make_backbone(
+            f"{RUN_PREFIX}{path}", module, preprocess, base.head, source, base.parts
+        )
+
+    def _source(self, cell: Cell) -> tuple[str, str | None, int, str | None]:
+        options = self.options(cell)
+        random = options.method == "scratch" and not options.backbone.startswith(RUN_PREFIX)
+        weights = options.weights or ("none" if random else None)
+        return options.backbone, weights, options.seed, options.head
+
+    def _plain(self, cell: Cell) -> Backbone:
+        name, weights, seed, head = self._source(cell)
+        return open_backbone(name, weights=weights, seed=seed, head=head)
+
+    # ---- before anything is trained
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Raise, in one line with file and key, where a cell cannot be trained as it is written.
+
+        Data and options of all cells are looked at, and a network of each method, and one of each
+        task: no pair of the two brings anything new.
+        """
+        self._check_places(cells)
+        for cell in cells:
+            with self._told(f"tasks.{cell.task}"):
+                self.task(cell)
+        seen: set[str] = set()
+        opened: dict[object, Backbone] = {}
+        for cell in cells:
+            method = cell.label if cell.label == BASE else f"methods.{cell.label}"
+            task = f"tasks.{cell.task}"
+            if {method, task} <= seen:
+                continue
+            with self._told(task if method in seen else method):
+                # as good as what it will start from, which may not be trained yet
+                root = [cell, *cell.upwards()][-1]
+                key = self._source(root)
+                if key not in opened:
+                    opened = {key: self._plain(root)}
+                open_session(self.options(cell), opened[key], self.task(cell))
+            seen |= {method, task}
+
+    def _check_places(self, cells: Sequence[Cell]) -> None:
+        missing: dict[str, list[str]] = {}
+        for cell in cells:
+            options, entry = self.options(cell), self.suite.tasks[cell.task]
+            places = [] if options.download or options.data is None else [options.data]
+            places += [str(options.task_set[key]) for key in FILES if options.task_set.get(key)]
+            for place in places:
+                if not Path(place).exists():
+                    where = f" ({entry.source})" if entry.source and place == options.data else ""
+                    named = missing.setdefault(place, [])
+                    if f"{cell.task}{where}" not in named:
+                        named.append(f"{cell.task}{where}")
+        if missing:
+            listed = "; ".join(f"{place} for {', '.join(who)}" for place, who in missing.items())
+            raise DataError(
+                f"{self.suite.where}: data missing: {listed}; --data says which folder they are in"
+            )
+
+    @contextmanager
+    def _told(self, key: str) -> Iterator[None]:
+        where = f"{self.suite.where}: {key}"
+        try:
+            yield
+        except (DataError, BackboneError) as error:
+            raise type(error)(f"{where}: {error}") from error
+        except MaskpackError as error:
+            raise OptionError(f"{where}: {error}") from error

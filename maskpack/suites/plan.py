@@ -1,0 +1,84 @@
+"""A suite -> its cells: one training each, and what it starts from. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskpack.errors import UnknownName
+from maskpack.suites.reading import BASE, Suite
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training. `start` is the cell whose network it starts from; None: the backbone's."""
+
+    task: str
+    label: str
+    seed: int
+    start: Cell | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Its run's folder, below that of the suite."""
+        return Path("runs", self.task, self.label, f"seed{self.seed}")
+
+    def __str__(self) -> str:
+        return f"{self.task}, {self.label}, seed {self.seed}"
+
+    def upwards(self) -> Iterator[Cell]:
+        """What it starts from, and what that starts from, and so on."""
+        if self.start is not None:
+            yield self.start
+            yield from self.start.upwards()
+
+
+def base_cell(suite: Suite) -> Cell | None:
+    """The training of the base; the seeds are those of what starts from it."""
+    return None if suite.base is None else Cell(suite.base.task, BASE, 0)
+
+
+def every_cell(suite: Suite, seeds: Collection[int] | None = None) -> list[Cell]:
+    """All cells of a suite, each after the one it starts from."""
+    base = base_cell(suite)
+    cells = [] if base is None else [base]
+    for seed in suite.seeds if seeds is None else seeds:
+        last = dict.fromkeys(suite.methods, base)  # the network that a sequence overwrites
+        for task in suite.tasks:
+            if base is not None and task == base.task:
+                continue
+            for label, entry in suite.methods.items():
+                start = None if entry.method == "scratch" else base
+                if entry.sequence:
+                    start = last[label]
+                cell = Cell(task, label, seed, start)
+                last[label] = cell
+                cells.append(cell)
+    return cells
+
+
+def chosen_cells(
+    suite: Suite,
+    tasks: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Cell]:
+    """The cells of some tasks, methods and seeds, and those that they start from, in order.
+
+    Raises:
+        UnknownName: the suite has no such task or method.
+    """
+    for names, known, what in ((tasks, suite.tasks, "task"), (labels, suite.methods, "method")):
+        for name in names or ():
+            if name not in known:
+                raise UnknownName(f"{what} of {suite.where}", name, known)
+    cells = every_cell(suite, seeds)
+    wanted = {
+        cell
+        for cell in cells
+        if (tasks is None or cell.task in tasks)
+        and (labels is None or cell.label in labels or cell.label == BASE)
+    }
+    wanted |= {before for cell in wanted for before in cell.upwards()}
+    return [cell for cell in cells if cell in wanted]

@@ -1,0 +1,321 @@
+"""A suite's file -> a Suite, with every key and value checked. No torch."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maskpack import methods
+from maskpack.errors import OptionError, UnknownName, one_line
+from maskpack.suites import builtin_suites
+from maskpack.suites.keys import (
+    OPTIONS,
+    SWITCH,
+    TABLE,
+    TEXT,
+    Kind,
+    check_keys,
+    is_number,
+    layered,
+    refuse,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BASE = "base"  # stands for a method in the name of the base's run
+SEEDS: Kind = (
+    "a list of different whole numbers, 0 or more",
+    lambda value: (
+        isinstance(value, list)
+        and bool(value)
+        and all(type(seed) is int and seed >= 0 for seed in value)
+        and len(set(value)) == len(value)
+    ),
+)
+ABOUT: dict[str, Kind] = dict.fromkeys(("title", "about", "paper"), TEXT)
+TOP: dict[str, Kind] = {"backbone": TEXT, "seeds": SEEDS} | dict.fromkeys(
+    ("base", "options", "methods", "tasks", "published"), TABLE
+)
+OPTION_KEYS: dict[str, Kind] = {key: kind for key, (_, kind) in OPTIONS.items()}
+METHOD_KEYS: dict[str, Kind] = {"method": TEXT, "sequence": SWITCH, **OPTION_KEYS}
+BASE_KEYS: dict[str, Kind] = {"task": TEXT, "method": TEXT, **OPTION_KEYS}
+TASK_KEYS: dict[str, Kind] = {
+    **dict.fromkeys(("task", "data", "metric", "source"), TEXT),
+    "methods": TABLE,
+    **OPTION_KEYS,
+}
+PUBLISHED: dict[str, Kind] = {
+    "source": TEXT,
+    **dict.fromkeys(("scores", "after", "sizes", "counted", "similarity"), TABLE),
+}
+_NAME = re.compile(r"\w[\w.+-]*")
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A column of the tables: a method with options of its own, under a label.
+
+    In a `sequence` one network is overwritten, task after task.
+    """
+
+    label: str
+    method: str
+    sequence: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A row of the tables. `data` is below the folder that the user gives."""
+
+    name: str
+    task: str
+    data: str | None = None
+    metric: str | None = None  # None: the task's own
+    source: str = ""  # where the data are to be had
+    options: Mapping[str, Any] = field(default_factory=dict)
+    by_method: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BaseEntry:
+    """The task whose network, trained first, all others start from."""
+
+    task: str
+    method: str = "scratch"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures of a paper, by task and label, in the units of our own."""
+
+    source: str = ""
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    after: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)  # MB
+    counted: Mapping[str, str] = field(default_factory=dict)
+    similarity: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite's file says. `raw` is all of it, `text` the file itself."""
+
+    where: str
+    name: str
+    text: str
+    raw: Mapping[str, Any]
+    title: str
+    paper: str
+    backbone: str
+    base: BaseEntry | None
+    options: Mapping[str, Any]
+    methods: Mapping[str, MethodEntry]
+    tasks: Mapping[str, TaskEntry]  # the base's first
+    seeds: tuple[int, ...]
+    published: Published
+
+    def options_of(self, task: str, label: str) -> dict[str, Any]:
+        """Options of a cell, under their names in the file; `label` may be BASE."""
+        entry = self.tasks[task]
+        if label == BASE and self.base is not None:
+            like = self.methods.get(self.base.method)
+            places = [like.options if like else {}, entry.options]
+            places += [entry.by_method.get(self.base.method, {}), self.base.options]
+        else:
+            places = [self.methods[label].options, entry.options, entry.by_method.get(label, {})]
+        return layered(self.options, *places)
+
+    def method_of(self, label: str) -> str:
+        """The method that a label stands for."""
+        if label == BASE and self.base is not None:
+            return self.base.method
+        return self.methods[label].method
+
+    @property
+    def names_code(self) -> str:
+        """A name that stands for Python code (module:function); empty where none does."""
+        from maskpack.backbones import names_code
+
+        labels = [*self.methods, *([BASE] if self.base else [])]
+        used = [self.method_of(label) for label in labels]
+        code = [name for name in used if ":" in name]
+        return next(iter([*([self.backbone] if names_code(self.backbone) else []), *code]), "")
+
+
+def read_suite(source: str | Path) -> Suite:
+    """A suite by the name of a built-in one, or by its file's.
+
+    Raises:
+        UnknownName: neither, or a key or name in the file that is not known.
+        OptionError: the file cannot be read, or a value does not fit.
+    """
+    known = builtin_suites()
+    path = known.get(str(source), Path(source))
+    if not path.is_file():
+        if path.suffix == ".toml":
+            raise OptionError(f"{path}: no such file")
+        raise UnknownName("suite", str(source), known, hint="or give a .toml file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"{path}: cannot be read: {one_line(str(error))}") from None
+    return parse_suite(text, str(source) if str(source) in known else str(path))
+
+
+def parse_suite(text: str, where: str) -> Suite:
+    """A suite from its file's text; `where` names it in messages.
+
+    Raises:
+        UnknownName: a key or name that is not known.
+        OptionError: no TOML, something missing, or a value that does not fit.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise OptionError(f"{where}: not TOML: {one_line(str(error))}") from None
+    check_keys(where, raw, ABOUT | TOP)
+    for key in ("backbone", "methods", "tasks"):
+        if not raw.get(key):
+            raise OptionError(f"{where}: no {key}; see docs/suites.md")
+    check_keys(f"{where}: options", raw.get("options", {}), OPTION_KEYS)
+    entries = _methods(where, raw["methods"])
+    base = _base(where, raw.get("base"), raw["tasks"])
+    tasks = _tasks(where, raw["tasks"], [*entries, *([base.method] if base else [])])
+    if base is not None:
+        tasks = {base.task: tasks[base.task], **tasks}
+    return Suite(
+        where,
+        Path(where).stem,
+        text,
+        raw,
+        raw.get("title", Path(where).stem),
+        raw.get("paper", ""),
+        raw["backbone"],
+        base,
+        raw.get("options", {}),
+        entries,
+        tasks,
+        tuple(raw.get("seeds", [0])),
+        _published(where, raw.get("published", {}), tasks),
+    )
+
+
+def _methods(where: str, given: Mapping[str, Any]) -> dict[str, MethodEntry]:
+    entries = {}
+    for label, values in given.items():
+        place = f"{where}: methods.{label}"
+        _check_entry(where, "methods", label, values)
+        check_keys(place, values, METHOD_KEYS)
+        method = values.get("method", label)
+        _check_method(place, method)
+        own = _options(values)
+        entries[label] = MethodEntry(label, method, values.get("sequence", False), own)
+    if BASE in entries:
+        raise OptionError(f"{where}: methods.{BASE}: this name is the base's; take another")
+    return entries
+
+
+def _base(
+    where: str, given: Mapping[str, Any] | None, tasks: Mapping[str, Any]
+) -> BaseEntry | None:
+    if given is None:
+        return None
+    place = f"{where}: base"
+    check_keys(place, given, BASE_KEYS)
+    if "task" not in given:
+        raise OptionError(f"{place}: no task; expected the name of one of the tasks")
+    if given["task"] not in tasks:
+        raise UnknownName(f"task of {place}", given["task"], tasks)
+    base = BaseEntry(given["task"], given.get("method", "scratch"), _options(given))
+    _check_method(place, base.method)
+    return base
+
+
+def _tasks(where: str, given: Mapping[str, Any], labels: list[str]) -> dict[str, TaskEntry]:
+    entries = {}
+    for name, values in given.items():
+        place = f"{where}: tasks.{name}"
+        _check_entry(where, "tasks", name, values)
+        check_keys(place, values, TASK_KEYS)
+        by_method = values.get("methods", {})
+        for label, own in by_method.items():
+            if label not in labels:
+                raise UnknownName(f"method of {place}", label, labels)
+            if not isinstance(own, dict):
+                refuse(place, f"methods.{label}", own, "a table")
+            check_keys(f"{place}.methods.{label}", own, OPTION_KEYS)
+        about = {key: values[key] for key in ("data", "metric", "source") if key in values}
+        entries[name] = TaskEntry(
+            name,
+            values.get("task", name),
+            **about,
+            options=_options(values),
+            by_method=by_method,
+        )
+    return entries
+
+
+def _published(where: str, given: Mapping[str, Any], tasks: Mapping[str, Any]) -> Published:
+    place = f"{where}: published"
+    check_keys(place, given, PUBLISHED)
+    for key in ("scores", "after"):
+        for task, row in given.get(key, {}).items():
+            _check_row(f"{place}.{key}", task, row, tasks)
+    _check_numbers(f"{place}.sizes", given.get("sizes", {}))
+    for label, text in given.get("counted", {}).items():
+        if not isinstance(text, str):
+            refuse(f"{place}.counted", label, text, "text")
+    for label, matrix in given.get("similarity", {}).items():
+        if not isinstance(matrix, dict):
+            refuse(f"{place}.similarity", label, matrix, "a table")
+        for task, row in matrix.items():
+            _check_row(f"{place}.similarity.{label}", task, row, tasks)
+            for other in row:
+                if other not in tasks:
+                    raise UnknownName(f"task of {place}.similarity.{label}.{task}", other, tasks)
+    return Published(**given)
+
+
+def _check_row(place: str, task: str, row: Any, tasks: Mapping[str, Any]) -> None:
+    """A task of the suite, and numbers; a label may be one that the suite does not train."""
+    if task not in tasks:
+        raise UnknownName(f"task of {place}", task, tasks)
+    if not isinstance(row, dict):
+        refuse(place, task, row, "a table")
+    _check_numbers(f"{place}.{task}", row)
+
+
+def _check_numbers(place: str, row: Mapping[str, Any]) -> None:
+    for key, value in row.items():
+        if not is_number(value):
+            refuse(place, key, value, "a number")
+
+
+def _check_entry(where: str, table: str, name: str, values: Any) -> None:
+    if not isinstance(values, dict):
+        refuse(f"{where}: {table}", name, values, f"a table [{table}.{name}]")
+    if not _NAME.fullmatch(name):
+        raise OptionError(
+            f"{where}: {table}.{name!r}: names a folder too, so letters, digits and . _ + - only"
+        )
+
+
+def _check_method(place: str, name: str) -> None:
+    """Raise UnknownName unless it is a method that is trained, or module:Class."""
+    trained = [known for known in methods.METHODS if known not in methods.FITTED]
+    if name not in trained and ":" not in name:
+        hint = "a label of your own needs a key method"
+        raise UnknownName(f"method of {place}", name, trained, hint)
+
+
+def _options(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key in OPTIONS}

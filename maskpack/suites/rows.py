@@ -1,0 +1,264 @@
+"""What is on disk -> rows of a suite's tables, published figures beside ours. No torch."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from maskpack import packfile
+from maskpack.errors import OptionError
+from maskpack.packed import Pack
+from maskpack.report import content, similarity_rows, sparsity_rows
+from maskpack.suites.folder import SuiteFolder
+from maskpack.suites.plan import Cell, base_cell, every_cell
+from maskpack.suites.reading import BASE, Suite
+
+Row = dict[str, Any]
+MB = 10**6
+OURS, SPREAD, PUBLISHED = "ours", "spread", "published"
+
+
+def suite_tables(
+    suite: Suite, folder: SuiteFolder, seeds: Sequence[int], measured: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All tables of a suite's folder, each with its title and rows, and every cell by itself.
+
+    `measured` is what `maskpack.suites.measuring` wrote. Figures are means over the seeds, with
+    their standard deviation ("spread") where there are several.
+
+    Raises:
+        OptionError: a task has no such metric.
+    """
+    found = _Found(suite, folder, seeds, measured)
+    source = suite.published.source or suite.paper
+    tables = {
+        "scores": ("score of each task and method", _scores(found)),
+        "forgetting": ("each task after the next was learnt", _forgetting(found)),
+        "sizes": ("sizes in MB (10^6 bytes)", _sizes(found)),
+        "similarity": ("share of equal bits of two masks", _similarity(found)),
+        "zeros": ("share of zeros by layer", _zeros(found)),
+        "seconds": ("seconds of training", _seconds(found)),
+    }
+    return {
+        "suite": suite.name,
+        "title": suite.title,
+        "paper": suite.paper,
+        "published": source,
+        "tables": {key: {"title": t, "rows": rows} for key, (t, rows) in tables.items()},
+        "cells": _cells(found),
+    }
+
+
+class _Found:
+    """A suite's finished cells and what was measured of them."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        folder: SuiteFolder,
+        seeds: Sequence[int],
+        measured: Mapping[str, Any],
+    ) -> None:
+        self.suite, self.folder, self.measured = suite, folder, measured
+        self.seeds = tuple(seeds)
+        self.results: dict[Cell, dict[str, Any]] = {}
+        for cell in every_cell(suite, seeds):
+            result = folder.result(cell)
+            if result is not None:
+                self.results[cell] = result
+        base = base_cell(suite)
+        self.base = base if base in self.results else None
+
+    def metric(self, task: str) -> str | None:
+        own = self.suite.tasks[task].metric
+        return own if own is not None else self.measured.get("metrics", {}).get(task)
+
+    def scored(self, task: str, label: str) -> list[float]:
+        """A task's scores by seed; the base's own stands for every method that starts from it."""
+        metric = self.metric(task)
+        cells = [c for c in self.results if c.task == task and c.label in (label, BASE)]
+        return [self.value(task, self.results[cell]) for cell in cells if metric is not None]
+
+    def value(self, task: str, result: Mapping[str, Any]) -> float:
+        metric = str(self.metric(task))
+        if metric not in result:
+            known = ", ".join(key for key in result if key != "count") or "nothing (no test split)"
+            raise OptionError(
+                f"{self.suite.where}: tasks.{task}: metric = {metric!r}, but it measures {known}"
+            )
+        return float(result[metric])
+
+    def packs(self) -> Iterator[tuple[str, Pack]]:
+        """By method, the pack of the first seed."""
+        for label in self.suite.methods:
+            path = self.folder.pack(label, self.suite.seeds[0], self.suite.seeds[0])
+            if path.is_file():
+                yield label, packfile.read(path)
+
+    def figures(
+        self, about: Row, ours: Mapping[str, list[float]], theirs: Mapping[str, float]
+    ) -> Iterator[Row]:
+        """Rows of one thing: our means, their spread, what was published; methods as columns."""
+        labels = list(dict.fromkeys([*self.suite.methods, *theirs]))
+        labels = [label for label in labels if label != BASE]
+        many = any(len(values) > 1 for values in ours.values())
+        yield {**about, "figures": OURS} | {
+            label: statistics.fmean(ours[label]) if ours.get(label) else None for label in labels
+        }
+        if many:
+            yield {**about, "figures": SPREAD} | {
+                label: statistics.stdev(ours[label]) if len(ours.get(label, [])) > 1 else None
+                for label in labels
+            }
+        if theirs:
+            known = {label for row in self.suite.published.scores.values() for label in row}
+            whole = theirs.get(BASE)
+            yield {**about, "figures": PUBLISHED} | {
+                label: theirs.get(label, whole if label in known else None) for label in labels
+            }
+
+
+def _scores(found: _Found) -> list[Row]:
+    suite = found.suite
+    rows: list[Row] = []
+    for task in suite.tasks:
+        ours = {label: found.scored(task, label) for label in suite.methods}
+        about = {"task": task, "metric": found.metric(task)}
+        rows += found.figures(about, ours, suite.published.scores.get(task, {}))
+    return rows + list(_averages(found))
+
+
+def _averages(found: _Found) -> Iterator[Row]:
+    """Means over all tasks, where they have one metric and a method has a score of each."""
+    suite = found.suite
+    metrics = {found.metric(task) for task in suite.tasks}
+    if len(suite.tasks) < 2 or len(metrics) != 1:
+        return
+    ours: dict[str, list[float]] = {}
+    for label in suite.methods:
+        scored = [found.scored(task, label) for task in suite.tasks]
+        if all(scored):
+            ours[label] = [statistics.fmean(map(statistics.fmean, scored))]
+    published = suite.published.scores
+    theirs = {
+        label: statistics.fmean(published[task][label] for task in suite.tasks)
+        for label in suite.methods
+        if all(label in published.get(task, {}) for task in suite.tasks)
+    }
+    yield from found.figures({"task": "average", "metric": next(iter(metrics))}, ours, theirs)
+
+
+def _forgetting(found: _Found) -> list[Row]:
+    suite = found.suite
+    rows: list[Row] = []
+    order = list(suite.tasks)
+    for task, after in itertools.pairwise(order):
+        ours: dict[str, list[float]] = {}
+        for row in found.measured.get("again", []):
+            if (row["task"], row["after"]) == (task, after):
+                ours.setdefault(row["method"], []).append(found.value(task, row["values"]))
+        about = {"task": task, "after": after, "metric": found.metric(task)}
+        rows += found.figures(about, ours, suite.published.after.get(task, {}))
+    return rows
+
+
+def _sizes(found: _Found) -> list[Row]:
+    published = found.suite.published
+    labels = list(dict.fromkeys([*found.suite.methods, *published.sizes]))
+    rows = []
+    for label in labels:
+        seeds = found.measured.get("sizes", {}).get(label, {})
+        row: Row = {"method": label}
+        row |= dict.fromkeys(("base", "tasks", "a task", "total", "counted"))
+        row |= dict.fromkeys(("a task, coded", "total, coded"))
+        if seeds:
+            row |= _size(next(iter(seeds.values())), found.base is not None)
+        row |= {PUBLISHED: published.sizes.get(label), "as": published.counted.get(label)}
+        rows.append(row)
+    return rows
+
+
+def _size(sizes: Mapping[str, Any], has_base: bool) -> Row:
+    """Sizes of a method: the base and each task's own, or networks that are each whole."""
+    raw, coded = ([task[key] for task in sizes["tasks"].values()] for key in ("raw", "coded"))
+    count, base = len(raw), sizes["base"]
+    if sizes["sequence"]:  # overwritten: only the last is left
+        raw, coded = raw[-1:], coded[-1:]
+        last = raw[0] / MB
+        row = {"base": None, "tasks": count + has_base, "a task": None, "total": last}
+        return row | {"counted": f"{last:.4g}", "a task, coded": None, "total, coded": last}
+    if sizes["whole"]:
+        if has_base:  # which is a network of its own too
+            raw, coded = [base, *raw], [base, *coded]
+        count, base = len(raw), 0
+    each, each_coded = statistics.fmean(raw) / MB, statistics.fmean(coded) / MB
+    return {
+        "base": base / MB if base else None,
+        "tasks": count,
+        "a task": each,
+        "total": (base + sum(raw)) / MB,
+        "counted": f"{base / MB:.4g} + {each:.4g} x {count}" if base else f"{each:.4g} x {count}",
+        "a task, coded": each_coded,
+        "total, coded": (base + sum(coded)) / MB,
+    }
+
+
+def _similarity(found: _Found) -> list[Row]:
+    rows: list[Row] = []
+    published = dict(found.suite.published.similarity)
+    for label, pack in found.packs():
+        matrix = similarity_rows(pack)
+        theirs = published.get(label, {}) if matrix else {}
+        compared = {*pack.tasks, *theirs, *(task for row in theirs.values() for task in row)}
+        names = [task for task in found.suite.tasks if task in compared]
+        for row in sorted(matrix, key=lambda row: names.index(row["task"])):
+            shares = {name: row["similarity"].get(name) for name in names}
+            about = {"method": label, "task": row["task"], "figures": OURS}
+            rows.append({**about, "similarity": shares})
+        for task, published_row in theirs.items():
+            about = {"method": label, "task": task, "figures": PUBLISHED}
+            rows.append({**about, "similarity": {name: published_row.get(name) for name in names}})
+    return rows
+
+
+def _zeros(found: _Found) -> list[Row]:
+    rows: list[Row] = []
+    for label, pack in found.packs():
+        contents = {
+            name: content(pack.tasks[name]) for name in found.suite.tasks if name in pack.tasks
+        }
+        for row in sparsity_rows(contents):
+            about = {key: row[key] for key in ("layer", "shape", "bits")}
+            rows.append({"method": label, **about, "zeros": row["zeros"]})
+    return rows
+
+
+def _seconds(found: _Found) -> list[Row]:
+    """Seconds by task and method, means over the seeds; the base's own in a column of its own."""
+    labels = [*([BASE] if found.base else []), *found.suite.methods]
+    rows: list[Row] = []
+    for task in found.suite.tasks:
+        row: Row = {"task": task}
+        for label in labels:
+            cells = [c for c in found.results if (c.task, c.label) == (task, label)]
+            spent = [found.folder.seconds(cell) for cell in cells]
+            row[label] = round(statistics.fmean(spent), 3) if spent else None
+        rows.append(row)
+    return rows
+
+
+def _cells(found: _Found) -> list[Row]:
+    return [
+        {
+            "task": cell.task,
+            "method": cell.label,
+            "seed": cell.seed,
+            "run": str(found.folder.run(cell)),
+            "starts from": None if cell.start is None else str(found.folder.run(cell.start)),
+            "seconds": found.folder.seconds(cell),
+            "test": result,
+        }
+        for cell, result in found.results.items()
+    ]

@@ -1,0 +1,151 @@
+"""A suite from its file to its tables: `maskpack suite`'s twin for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskpack.errors import BackboneError, OptionError, RunError
+from maskpack.files import write_text
+from maskpack.suites.folder import SuiteFolder
+from maskpack.suites.plan import Cell, chosen_cells
+from maskpack.suites.reading import Suite, read_suite
+from maskpack.suites.rows import suite_tables
+from maskpack.tables import markdown
+
+if TYPE_CHECKING:
+    from maskpack.suites.opening import Opener
+    from maskpack.suites.training import Told
+
+
+def run_suite(
+    suite: str | Path | Suite,
+    output: str | Path,
+    *,
+    data: str | Path | None = None,
+    tasks: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    jobs: int = 1,
+    device: str = "auto",
+    workers: int = 0,
+    trust_code: bool = False,
+    watch: Callable[[Told], None] = lambda told: None,
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Train what is not trained yet of a suite into a folder, and return all its tables.
+
+    `suite` is the name of a built-in one or a file, `data` the folder that its tasks' data are in.
+    `tasks`, `methods` and `seeds` choose some of its cells; what those start from is trained too.
+    `watch` is told what happens to each cell; `tick` is called often and may raise Stopped: the
+    next call goes on from there. With `jobs` above 1 cells are trained in processes of their own,
+    for which a script needs its `if __name__ == "__main__":`. A file that names Python code
+    (module:function) is believed only with `trust_code`.
+
+    "failed" of the result has the cells that could not be trained, and why.
+
+    Raises:
+        MaskpackError: the suite, its data or the folder are not as they should be; nothing has
+            been trained.
+        Stopped: what `tick` raised.
+    """
+    chosen, folder, cells = planned(
+        suite, output, tasks=tasks, methods=methods, seeds=seeds, trust_code=trust_code
+    )
+    if jobs < 1:
+        raise OptionError(f"--jobs {jobs}: expected 1 or more")
+    from maskpack.runs import Run
+    from maskpack.suites.measuring import MEASURED, Measurer
+    from maskpack.suites.training import train_cells
+
+    with Run(folder.path).locked():  # as a run's folder is: one process at a time
+        folder.check(chosen)
+        opener = check_suite(chosen, folder, cells, data, device, workers)
+        folder.keep(chosen)
+        left = [cell for cell in cells if folder.result(cell) is None]
+        failed = train_cells(left, opener, jobs=jobs, watch=watch, tick=tick)
+        found = found_seeds(folder, chosen)
+        Measurer(opener, found).measure(tick)
+        tables = suite_tables(chosen, folder, found, folder.read(MEASURED) or {})
+        tables["failed"] = {str(cell): reason for cell, reason in failed.items()}
+        folder.write("tables.json", tables)
+        texts = [markdown(t["title"], t["rows"]) for t in tables["tables"].values() if t["rows"]]
+        write_text(folder.path / "tables.md", "\n".join([f"# {chosen.title}\n", *texts]))
+    return tables
+
+
+def planned(
+    suite: str | Path | Suite,
+    output: str | Path,
+    *,
+    tasks: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    trust_code: bool = False,
+) -> tuple[Suite, SuiteFolder, list[Cell]]:
+    """A suite, its folder, and the cells chosen, in the order in which they are trained.
+
+    Raises:
+        MaskpackError: the file is not as it should be, or names code that is not trusted.
+        RunError: the folder holds another suite.
+    """
+    chosen = suite if isinstance(suite, Suite) else read_suite(suite)
+    if chosen.names_code and not trust_code:
+        raise BackboneError(
+            f"{chosen.where} wants to import Python code, {chosen.names_code!r}; if you trust the "
+            "file: --trust-code, or trust_code=True from Python"
+        )
+    for seed in seeds or ():
+        if seed < 0:
+            raise OptionError(f"--seeds {seed}: expected 0 or more")
+    folder = SuiteFolder(output)
+    if folder.path.exists() and not folder.path.is_dir():
+        raise RunError(f"{folder.path} is a file; choose a folder with -o")
+    folder.check(chosen)
+    return chosen, folder, chosen_cells(chosen, tasks, methods, seeds)
+
+
+def check_suite(
+    suite: Suite,
+    folder: SuiteFolder,
+    cells: Sequence[Cell],
+    data: str | Path | None = None,
+    device: str = "auto",
+    workers: int = 0,
+) -> Opener:
+    """What opens the cells, after everything that is left to do has been looked at.
+
+    Raises:
+        MaskpackError: something of it cannot be done.
+    """
+    from maskpack.suites.measuring import Measurer
+    from maskpack.suites.opening import Opener
+
+    opener = Opener(suite, folder, Path(data or "."), device, workers)
+    left = [cell for cell in cells if folder.result(cell) is None]
+    opener.check([*left, *Measurer(opener, found_seeds(folder, suite)).pending()])
+    return opener
+
+
+def found_seeds(folder: SuiteFolder, suite: Suite) -> list[int]:
+    """Seeds of the runs in a folder: the suite's own first."""
+    names = {path.name for path in folder.path.glob("runs/*/*/seed*")}
+    there = {int(name[4:]) for name in names if name[4:].isdecimal()}
+    own = [seed for seed in suite.seeds if seed in there]
+    return own + sorted(there - set(own))
+
+
+def plan_rows(folder: SuiteFolder, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """A row a cell: what it is, what it starts from, where it lies, how far it is."""
+    return [
+        {
+            "task": cell.task,
+            "method": cell.label,
+            "seed": cell.seed,
+            "starts from": "" if cell.start is None else str(cell.start),
+            "state": folder.state(cell),
+            "run": str(folder.run(cell)),
+        }
+        for cell in cells
+    ]
