@@ -12,6 +12,7 @@ from maskpack.files import write_text
 from maskpack.packed import Pack
 from maskpack.render import FORMATS, rendered
 from maskpack.render.plots import PLOT_FORMATS, write_plots
+from maskpack.strips import read_strips
 from maskpack.summary import summarize
 
 Source = str | Path | Pack
@@ -23,13 +24,16 @@ def write_report(
     *,
     plots: str | Path | None = None,
     plot_format: str = "png",
+    images: str | Path | None = None,
 ) -> dict[str, Any]:
     """Write what runs and packs hold as `path` (.html, .md or .json), and every plot as a file of
-    its own into the folder `plots`; returns what the JSON holds.
+    its own into the folder `plots`; returns what the JSON holds. `images` is a folder that
+    `eval --save-images` wrote: .html shows its pictures, .md and .json say where they are.
 
     Raises:
         OptionError: the path has another ending, or the plots another format.
         PackFormatError: a source is no pack and no run, or damaged.
+        DataError: there are no strips in the folder `images`.
         MaskpackError: plots without matplotlib, or a file cannot be written.
     """
     format = format_of(path) if path is not None else None
@@ -37,7 +41,8 @@ def write_report(
         expected = " or ".join(PLOT_FORMATS)
         raise OptionError(f"plots as {plot_format!r}: expected {expected}")
     listed = [sources] if isinstance(sources, (str, Path, Pack)) else sources
-    summary = summarize(opened(listed))
+    pictures = read_strips(Path(images)) if images is not None else []
+    summary = summarize(opened(listed), pictures)
     if path is not None and format is not None:
         write_text(Path(path), rendered(summary, format))
     if plots is not None:

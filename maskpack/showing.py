@@ -62,12 +62,17 @@ def transformed(
     The network sees the whole of it at img_size x img_size.
 
     Raises:
-        OptionError: the network does not run on pictures of this img_size.
+        OptionError: the network does not run on pictures of this img_size, or a package is missing.
         PackFormatError: its output is not what the task makes.
     """
     moved, _ = Geometry(preprocess, WHOLE, training=False)(picture, None)
-    output = _dense_output(network, task, task.shown(moved), preprocess, device)
-    return task.drawn(output, picture)
+    try:
+        output = _dense_output(network, task, task.shown(moved), preprocess, device)
+        return task.drawn(output, picture)
+    except ImportError as error:  # Lab and edges are made by a library
+        raise OptionError(
+            f"task {task.name!r} needs {error.name}, not installed; pip install 'maskpack[images]'"
+        ) from error
 
 
 def probabilities(

@@ -19,17 +19,19 @@ SCALE = "scale"  # KSM's stream of coefficients
 LARGE = 1e15  # a number beyond it in a header is no score and no count
 
 
-def summarize(packs: Iterable[Pack]) -> dict[str, Any]:
+def summarize(packs: Iterable[Pack], pictures: Sequence[Row] = ()) -> dict[str, Any]:
     """What many packs hold, side by side; JSON types only, the same for the same packs.
 
     - `packs`: file, bytes, backbone, and the labels of its tasks.
     - `tasks`: a row a task: `label` (its name, with what tells its file from the others' where
       the name alone does not), sizes by part, scores with their 95 % interval (`low`, `high`),
       and `layers`: zeros, entropy and coefficients of each.
-    - `originals`: by what was learnt (`info["task"]["name"]`) and metric, the labels of its tasks
-      by size, of those on the Pareto `front` of bytes against score, of the `best`, and of the
-      `smallest` whose score lies within the best one's interval.
+    - `originals`: by what was learnt (`info["task"]["name"]`) and metric, whether of that a lower
+      value is better, the labels of its tasks by size, of those on the Pareto `front` of bytes
+      against score, of the `best`, and of the `smallest` whose score lies within the best one's
+      interval.
     - `similarity`: by backbone, for all its tasks with masks, matrices of `report.compare`.
+    - `pictures`: what was given, rows of `strips.read_strips`.
 
     A pack's values are looked at as it comes and let go; only masks are kept for comparison.
 
@@ -70,6 +72,7 @@ def summarize(packs: Iterable[Pack]) -> dict[str, Any]:
             _similarity(base, {tasks[n]["label"]: task for n, task in found.items()})
             for base, found in masked.values()
         ],
+        "pictures": list(pictures),
     }
 
 
@@ -113,7 +116,8 @@ def original_name(task: PackedTask) -> str:
 
 
 def scores(task: PackedTask) -> Row:
-    """Metric, test score, its 95 % interval where it is a share, count, and val score.
+    """Metric, whether a lower one is better, test score, its 95 % interval where it is a share,
+    count, and val score.
 
     None for whatever the header does not say, or says in a way that makes no sense.
     """
@@ -128,7 +132,16 @@ def scores(task: PackedTask) -> Row:
     low = high = None
     if share and test is not None and count is not None and 0 <= test <= 1:
         low, high = report.wilson(test * count, count)
-    return {"metric": metric, "test": test, "low": low, "high": high, "count": count, "val": val}
+    lower = isinstance(about, Mapping) and about.get("lower is better") is True
+    return {
+        "metric": metric,
+        "lower is better": lower,
+        "test": test,
+        "low": low,
+        "high": high,
+        "count": count,
+        "val": val,
+    }
 
 
 def _number(value: object) -> float | None:
@@ -214,27 +227,30 @@ def _parts(path: str) -> list[str]:
 
 def _originals(tasks: Sequence[Row]) -> list[Row]:
     """Tasks by what was learnt; marks those on a front in `tasks`."""
-    metrics: dict[str, str | None] = {}
+    known: dict[str, tuple[str, bool]] = {}
     for row in tasks:
-        metrics[row["original"]] = metrics.get(row["original"]) or row["metric"]
-    groups: dict[tuple[str, str | None], list[Row]] = {}
+        if row["metric"]:
+            known.setdefault(row["original"], _measure(row))
+    groups: dict[tuple[str, str | None, bool], list[Row]] = {}
     for row in tasks:
-        metric = row["metric"] or metrics[row["original"]]
-        groups.setdefault((row["original"], metric), []).append(row)
+        # an untested task stands among those that learnt the same
+        told = _measure(row) if row["metric"] else known.get(row["original"])
+        metric, lower = told or (None, False)
+        groups.setdefault((row["original"], metric, lower), []).append(row)
     found = []
-    for (name, metric), rows in groups.items():
+    for (name, metric, lower), rows in groups.items():
         rows = sorted(rows, key=lambda row: (row["total"], row["label"]))
         scored = [row for row in rows if row["test"] is not None]
-        front = pareto_front([(row["total"], row["test"]) for row in scored])
+        front = pareto_front([(row["total"], row["test"]) for row in scored], lower=lower)
         for place in front:
             scored[place]["on front"] = len(scored) > 1  # alone, it has beaten nothing
         best = scored[front[-1]] if front else None
-        within = [row for row in scored if best and best["low"] is not None]
-        within = [row for row in within if best and row["test"] >= best["low"]]
+        within = [row for row in scored if best and _within(row["test"], best, lower)]
         found.append(
             {
                 "task": name,
                 "metric": metric,
+                "lower is better": lower,
                 "tasks": [row["label"] for row in rows],
                 "front": [scored[place]["label"] for place in front],
                 "best": best["label"] if best else None,
@@ -244,16 +260,27 @@ def _originals(tasks: Sequence[Row]) -> list[Row]:
     return found
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+def _measure(row: Row) -> tuple[str, bool]:
+    return row["metric"], row["lower is better"]
+
+
+def _within(score: float, best: Row, lower: bool) -> bool:
+    """Whether a score reaches the interval of the best one, where that has one."""
+    if best["low"] is None:
+        return False
+    return bool(score <= best["high"] if lower else score >= best["low"])
+
+
+def pareto_front(points: Sequence[tuple[float, float]], *, lower: bool = False) -> list[int]:
     """Places of (bytes, score) that no other beats: none has fewer bytes and as good a score, or
-    a better one in as many bytes. By size; equal points are all kept.
+    a better one in as many bytes. By size; equal points are all kept. `lower` scores are better.
     """
-    order = sorted(range(len(points)), key=lambda n: (points[n][0], -points[n][1]))
+    sign = -1 if lower else 1
+    order = sorted(range(len(points)), key=lambda n: (points[n][0], -sign * points[n][1]))
     front: list[int] = []
-    best = (math.nan, -math.inf)
     for place in order:
-        if points[place][1] > best[1] or points[place] == best:
-            best = points[place]
+        best = points[front[-1]] if front else (math.nan, -sign * math.inf)
+        if sign * points[place][1] > sign * best[1] or points[place] == best:
             front.append(place)
     return front
 

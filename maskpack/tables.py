@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from maskpack.errors import printable
+from maskpack.render.wording import score_text
 
 Row = dict[str, Any]
 Column = tuple[str, str | None]  # a key, and one of the keys of its cells where they are tables
@@ -38,7 +39,7 @@ def print_rows(title: str, rows: Sequence[Row], format: str | None = None) -> No
     if not rows:
         return
     format = format or ("table" if sys.stdout.isatty() else "tsv")
-    columns = list(dict.fromkeys(column for row in rows for column in _columns(row)))
+    columns = _columns(rows)
     names = [key if inner is None else inner for key, inner in columns]
     if format == "table":
         _draw(title, names, columns, rows, sys.stdout)
@@ -57,7 +58,7 @@ def print_rows(title: str, rows: Sequence[Row], format: str | None = None) -> No
 
 def draw_rows(title: str, rows: Sequence[Row]) -> None:
     """A table on stderr, drawn."""
-    columns = list(dict.fromkeys(column for row in rows for column in _columns(row)))
+    columns = _columns(rows)
     names = [key if inner is None else inner for key, inner in columns]
     _draw(title, names, columns, rows, sys.stderr)
 
@@ -89,7 +90,7 @@ def _draw(
 
 def markdown(title: str, rows: Sequence[Row]) -> str:
     """A table in markdown, under its title."""
-    columns = list(dict.fromkeys(column for row in rows for column in _columns(row)))
+    columns = _columns(rows)
     names = [key if inner is None else inner for key, inner in columns]
     rules = ["---:" if _numeric(rows, column) else "---" for column in columns]
     cells = [[_pretty(column[0], _cell(row, column)) for column in columns] for row in rows]
@@ -116,12 +117,28 @@ def _blocks(widths: Sequence[int], room: int) -> Iterator[list[int]]:
     yield block
 
 
-def _columns(row: Row) -> Iterator[Column]:
-    for key, value in row.items():
-        if isinstance(value, dict):
-            yield from ((key, inner) for inner in value)
-        else:
-            yield key, None
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    """Every row's, each before those that follow it in its row: metrics of rows with different
+    ones stand together.
+    """
+    keys: list[str] = []
+    for row in rows:
+        if row.keys() <= set(keys):
+            continue
+        place = len(keys)
+        for key in reversed(row):
+            if key in keys:
+                place = keys.index(key)
+            else:
+                keys.insert(place, key)
+    cells = [(key, row[key]) for key in keys for row in rows if key in row]
+    return list(
+        dict.fromkeys(
+            (key, inner)
+            for key, value in cells
+            for inner in (value if isinstance(value, dict) else (None,))
+        )
+    )
 
 
 def _cell(row: Row, column: Column) -> Any:
@@ -149,7 +166,7 @@ def _pretty(column: str, value: Any) -> str:
             return f"{value:,.0f}"
         if column in MEGA:
             return f"{value:,.3f}"
-        return f"{value:.2%}" if column in SHARES else f"{value:.4f}"
+        return f"{value:.2%}" if column in SHARES else score_text(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return _plain(value)

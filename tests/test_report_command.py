@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from processes import Done, run, run_here
 from report_packs import affine, ksm, pack, piggyback, plain
 from test_startup import ask, command
@@ -15,6 +16,7 @@ import maskpack
 from maskpack.errors import OptionError, PackFormatError
 from maskpack.packfile import read, write
 from maskpack.render import rendered
+from maskpack.strips import Example, Maker, write_strips
 from maskpack.summary import summarize
 
 
@@ -70,6 +72,19 @@ def test_plots_go_to_their_folder(place: Path) -> None:
     assert count > 3
 
 
+def test_images_are_shown_without_torch(place: Path) -> None:
+    maker = Maker("birds", "birds", "ksm", "task", "zoo.safetensors", "test")
+    parts = {"input": Image.new("RGB", (9, 9)), "output": Image.new("RGB", (9, 9), "red")}
+    write_strips(place / "strips", maker, [Example("p", parts)])
+    arguments = ("report", "zoo.safetensors", "--images", "strips", "-o", "r.html")
+    code, heavy, out = ask(command(*arguments), place)
+    assert (code, heavy, out) == (0, ["PIL"], "r.html\n")
+    text = (place / "r.html").read_text(encoding="utf-8")
+    assert text.count("<img ") == 2
+    maskpack.write_report(place / "zoo.safetensors", place / "p.html", images=place / "strips")
+    assert (place / "p.html").read_text(encoding="utf-8").count("<img ") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -82,6 +97,8 @@ def test_plots_go_to_their_folder(place: Path) -> None:
         (("nowhere", "-o", "r.md"), 1, "nowhere"),
         (("zoo.safetensors", "-o", "gone/r.md"), 1, "gone/r.md: cannot be written"),
         ((".", "-o", "r.md"), 1, "."),
+        (("zoo.safetensors", "-o", "r.md", "--images", "."), 1, ".: no strips there"),
+        (("zoo.safetensors", "-o", "r.md", "--images", "no"), 1, "no: cannot be read"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from report_packs import SHAPES, affine, info, ksm, masks, pack, piggyback, plain
+from PIL import Image
+from report_packs import (
+    SHAPES,
+    affine,
+    info,
+    ksm,
+    masks,
+    pack,
+    piggyback,
+    plain,
+    style_info,
+)
 
+from maskpack.errors import DataError
 from maskpack.packed import Pack, encode
 from maskpack.render import FORMATS, rendered
 from maskpack.render.figures import Heat, Lines, Scatter
+from maskpack.render.gallery import draw_gallery, grids
+from maskpack.render.scatter import layout
 from maskpack.render.sections import LINES, sections
+from maskpack.render.wording import score_text
+from maskpack.strips import Example, Maker, read_strips, write_strips
 from maskpack.summary import summarize
 
 HOSTILE = (
@@ -247,6 +266,232 @@ def test_a_square_has_shades_for_all_but_its_diagonal() -> None:
     assert equal.values[0][1] == equal.values[1][0]
     assert equal.bounds() == (equal.values[0][1],) * 2 != (1.0, 1.0)
     assert "by chance" in equal.more[0][1] and zeros.more == ()
+
+
+# ---- where lower is better
+
+
+def styles(*losses: float) -> Pack:
+    """The larger the later."""
+    return pack(
+        *(piggyback(f"t{n}", about=style_info(x), classes=n + 1) for n, x in enumerate(losses))
+    )
+
+
+def test_a_front_of_losses_runs_down() -> None:
+    (panel,) = figures("size", styles(447480.0, 523000.0, 401000.75))
+    assert panel.lower and panel.score == "test total loss (lower is better)"
+    assert [point.front for point in panel.points] == [True, False, True]
+    low, high = panel.range()
+    assert low < 401000.75 and high > 523000
+    laid = layout(panel, 920, 440)
+    at = {place.point.label: place for place in laid.places}
+    assert at["t2"].y > at["t0"].y > at["t1"].y  # y runs downwards, scores upwards
+    text = rendered(summarize([styles(447480.0, 523000.0)]), "html")
+    assert "Where a lower score is better" in text
+    assert "Where a lower score is better" not in rendered(summarize([zoo()]), "html")
+
+
+def test_a_collapsed_loss_stands_above_the_plot() -> None:
+    losses = [500.0 - n for n in range(8)]
+    (panel,) = figures("size", styles(*losses, 90000.0))
+    assert panel.range()[1] < 600
+    laid = layout(panel, 920, 440)
+    (beyond,) = [place for place in laid.places if place.beyond]
+    assert beyond.point.score == 90000.0 and laid.box.top < beyond.y < laid.box.top + 20
+    assert any(label.text.startswith("90000: ") for label in laid.labels)
+    text = rendered(summarize([styles(*losses, 90000.0)]), "html")
+    assert text.count('class="arrow ') == 2
+    assert not re.search(r"\b(?:nan|inf|None)\b", text.partition("</style>")[2])
+
+
+def test_better_and_worse_are_mirror_images() -> None:
+    up = pack(*(piggyback(f"t{n}", 0.5 + n / 50, classes=n + 1) for n in range(5)))
+    about = [style_info(0.5 - n / 50) for n in range(5)]
+    down = pack(*(piggyback(f"t{n}", about=a, classes=n + 1) for n, a in enumerate(about)))
+    (first,), (second,) = figures("size", up), figures("size", down)
+    plain_ = [dataclasses.replace(point, low=None, high=None) for point in first.points]
+    first = dataclasses.replace(first, points=tuple(plain_))
+    one, other = (layout(figure, 920, 440) for figure in (first, second))
+    middle = one.box.top + one.box.bottom
+    for a, b in zip(one.places, other.places, strict=True):
+        # headers name another metric, so bytes differ by a few
+        assert b.x == pytest.approx(a.x, abs=2) and b.y == pytest.approx(middle - a.y)
+    assert len(one.labels) == len(other.labels) == 5
+
+
+@pytest.mark.parametrize("format", ["html", "md"])
+def test_best_is_the_lowest_loss(format: str) -> None:
+    text = rendered(summarize([styles(447480.0, 401000.75)]), format)
+    assert "Best: <b>t1</b> (401,001 at " in text if format == "html" else "Best: t1." in text
+    assert "447,480" in text and "401,001" in text
+    assert "test total loss" in text and "lower is better" in text
+
+
+def test_what_was_learnt_once_says_its_metric_beside_others() -> None:
+    tasks = piggyback("birds", 0.8), piggyback("oil", about=style_info(447480.0))
+    shown = page(pack(*tasks)).text
+    assert {"metric", "accuracy", "total loss (lower is better)", "447,480"} <= set(shown)
+    one, other = figures("size", pack(*tasks))
+    assert (one.lower, other.lower) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "-"),
+        (0.0, "0.0000"),
+        (0.81426, "0.8143"),
+        (9.99999, "10.00"),
+        (57.3124, "57.31"),
+        (999.996, "1,000.0"),
+        (4021.34, "4,021.3"),
+        (447480.0, "447,480"),
+        (-447480.0, "-447,480"),
+        (1.5e12, "1.50e+12"),
+        (3e-7, "3.00e-07"),
+    ],
+)
+def test_scores_of_any_size_are_readable(value: float | None, shown: str) -> None:
+    assert score_text(value) == shown
+
+
+# ---- pictures
+
+
+def strips(
+    root: Path,
+    method: str,
+    *colours: str,
+    size: int = 12,
+    target: str = "white",
+    **more: Any,
+) -> None:
+    """Strips of grey pictures, a number each, that a method made a colour of."""
+    told = {"task": "mine", "learnt": "colouring", "norms": "task", "file": "zoo", "split": "test"}
+    maker = Maker(**told | {"metric": "SSIM", "score": 0.5, "method": method} | more)
+    examples = []
+    for number, colour in enumerate(colours):
+        drawn = {"input": "grey", "output": colour, "target": target}
+        parts = {key: Image.new("RGB", (size, size), c) for key, c in drawn.items() if c}
+        examples.append(Example(f"p{number}", parts))
+    write_strips(root, maker, examples)
+
+
+def pictures_in(text: str) -> list[tuple[str, Image.Image]]:
+    """Alt text and picture of each img of a page."""
+    found = []
+    for tag, attributes in Page(text).elements:
+        if tag == "img":
+            source = attributes["src"] or ""
+            kind, _, data = source.partition(";base64,")
+            assert kind in ("data:image/png", "data:image/jpeg"), source[:40]
+            image = Image.open(io.BytesIO(base64.b64decode(data)))
+            image.load()
+            found.append((attributes["alt"] or "", image))
+    return found
+
+
+def test_methods_stand_side_by_side(tmp_path: Path) -> None:
+    strips(tmp_path, "piggyback", "red", "blue")
+    strips(tmp_path, "ksm", "lime")
+    (grid,) = grids(read_strips(tmp_path))
+    assert grid.title == "colouring"
+    assert [name for name, _ in grid.columns] == ["input", "ksm", "piggyback", "target"]
+    assert [[part is not None for part in row] for row in grid.rows] == [
+        [True, True, True, True],
+        [True, False, True, True],
+    ]
+    text = rendered(summarize([zoo()], read_strips(tmp_path)), "html")
+    shown = pictures_in(text)
+    assert [alt for alt, _ in shown] == [
+        *(f"colouring, picture 1: {name}" for name, _ in grid.columns),
+        *(f"colouring, picture 2: {name}" for name in ("input", "piggyback", "target")),
+    ]
+    colours = [image.convert("RGB").getpixel((5, 5)) for _, image in shown[:4]]
+    assert colours == [(128, 128, 128), (0, 255, 0), (255, 0, 0), (255, 255, 255)]
+    assert "SSIM 0.5000" in text and '<a href="#pictures">' in text
+    policy = next(a["content"] for _, a in Page(text).elements if a.get("http-equiv"))
+    assert policy == (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        "img-src data:"
+    )
+    assert not re.search(r"url\(|@import|https?:", text)
+
+
+def test_methods_alike_are_told_apart(tmp_path: Path) -> None:
+    strips(tmp_path, "ksm", "red", file="runs/a/zoo")
+    strips(tmp_path, "ksm", "red", file="runs/b/zoo")
+    (grid,) = grids(read_strips(tmp_path))
+    assert [name for name, _ in grid.columns[1:-1]] == ["ksm (a)", "ksm (b)"]
+    strips(tmp_path, "ksm", "red", file="runs/b/zoo", split="val")
+    (grid,) = grids(read_strips(tmp_path))
+    assert [name for name, _ in grid.columns[1:-1]] == [f"mine-ksm{n}" for n in ("", "-2", "-3")]
+
+
+def test_a_task_without_targets_has_no_column_for_them(tmp_path: Path) -> None:
+    loss = {"metric": "total loss", "score": 447480.0, "lower_is_better": True}
+    strips(tmp_path, "ksm", "red", target="", **loss)
+    (grid,) = grids(read_strips(tmp_path))
+    assert grid.columns == (("input", ""), ("ksm", "total loss (lower is better) 447,480"))
+
+
+def test_large_pictures_are_made_smaller(tmp_path: Path) -> None:
+    strips(tmp_path, "ksm", "red", size=600)
+    text = rendered(summarize([], read_strips(tmp_path)), "html")
+    assert {image.size for _, image in pictures_in(text)} == {(256, 256)}
+
+
+def test_a_page_has_room_for_so_much_and_says_what_it_left_out(tmp_path: Path) -> None:
+    strips(tmp_path, "ksm", "red", "red", "red")
+    strips(tmp_path, "affine", "red", "red", learnt="edges")
+    listed = read_strips(tmp_path)
+    whole = draw_gallery(listed)
+    assert whole.count("<img") == 15 and "would not fit" not in whole
+    (row,) = set(re.findall(r"<tr><td>.*?</tr>", whole)[:1])
+    some = draw_gallery(listed, limit=2 * len(row) + 9)
+    assert [alt for alt, _ in pictures_in(some)][::3] == [
+        "edges, picture 1: input",  # one of each task before the second of any
+        "colouring, picture 1: input",
+    ]
+    assert "3 more rows would not fit into" in some and str(tmp_path) in some
+    none = draw_gallery(listed, limit=9)
+    assert "5 more rows would not fit" in none and "<img" not in none
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_of_strips_are_only_ever_text(tmp_path: Path, name: str) -> None:
+    strips(tmp_path, name, "red", learnt=name, task=name, metric=name, file=name)
+    listed = read_strips(tmp_path)
+    text = rendered(summarize([], listed), "html")
+    found = Page(text)
+    assert not {"script", "b", "i"} & found.names() and found.names() >= {"img"}
+    assert not any(key.startswith("on") for _, a in found.elements for key in a)
+    assert {a["alt"] for tag, a in found.elements if tag == "img"} >= {f"{name}, picture 1: input"}
+    for rows in markdown_tables(rendered(summarize([], listed), "md")):
+        assert len({len(row) for row in rows}) == 1
+
+
+def test_markdown_and_json_say_where_pictures_are(tmp_path: Path) -> None:
+    strips(tmp_path, "ksm", "red", "blue")
+    summary = summarize([zoo()], read_strips(tmp_path))
+    text = rendered(summary, "md")
+    rows = next(rows for rows in markdown_tables(text) if "folder" in rows[0][-1])
+    cells = [cell.strip().replace("\\", "") for cell in rows[2]]
+    assert cells == ["colouring", "ksm", "SSIM 0.5000", "2", str(tmp_path / "mine-ksm")]
+    (row,) = json.loads(rendered(summary, "json"))["pictures"]
+    assert row["folder"] == str(tmp_path / "mine-ksm")
+    assert row["pictures"][1]["file"] == "0002.png"
+    assert row["pictures"][1]["parts"]["output"] == [16, 0, 28, 12]
+    assert json.loads(rendered(summarize([zoo()]), "json"))["pictures"] == []
+
+
+def test_a_strip_that_went_away_is_one_line(tmp_path: Path) -> None:
+    strips(tmp_path, "ksm", "red")
+    listed = read_strips(tmp_path)
+    (tmp_path / "mine-ksm" / "0001.png").unlink()
+    with pytest.raises(DataError, match=r"0001\.png: cannot be read as an image"):
+        draw_gallery(listed)
 
 
 # ---- the texts

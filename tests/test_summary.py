@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_packs import SHAPES, affine, info, ksm, masks, pack, piggyback, plain
+from report_packs import (
+    SHAPES,
+    affine,
+    info,
+    ksm,
+    masks,
+    pack,
+    piggyback,
+    plain,
+    style_info,
+)
 
 from maskpack.packed import encode
 from maskpack.report import compare, describe, wilson
@@ -45,6 +55,53 @@ def test_pareto_front_is_what_no_other_point_beats(points: list[tuple[int, int]]
     found = pareto_front([(float(size), float(score)) for size, score in points])
     assert set(found) == expected and len(found) == len(expected)
     assert [points[n] for n in found] == sorted(points[n] for n in found)
+    turned = pareto_front([(float(size), -float(score)) for size, score in points], lower=True)
+    assert turned == found
+
+
+def test_where_lower_is_better_the_front_is_turned_round() -> None:
+    points = [(10, 900.0), (20, 500.0), (30, 700.0), (40, 100.0), (40, 100.0)]
+    assert pareto_front(points, lower=True) == [0, 1, 3, 4]
+    assert pareto_front(points) == [0]
+
+
+def style(name: str, loss: float | None, classes: int, lower: object = True) -> Any:
+    return piggyback(name, about=style_info(loss, lower), classes=classes)
+
+
+def test_the_lowest_loss_is_best() -> None:
+    tasks = [
+        style("a", 447480.0, 1),
+        style("b", 523000.0, 2),
+        style("c", 401000.5, 3),
+        style("untested", None, 4),
+    ]
+    summary = summarize([pack(*tasks)])
+    (about,) = summary["originals"]
+    assert (about["metric"], about["lower is better"]) == ("total loss", True)
+    assert about["tasks"] == ["a", "b", "c", "untested"]  # by size, as ever
+    assert (about["front"], about["best"], about["smallest"]) == (["a", "c"], "c", None)
+    rows = {row["label"]: row for row in summary["tasks"]}
+    assert (rows["a"]["test"], rows["a"]["val"], rows["a"]["low"]) == (447480.0, 894960.0, None)
+
+
+def test_a_share_may_be_better_the_lower_too() -> None:
+    """With 100 pictures the interval of .10 is .055 to .174."""
+    about = [info(score) for score in (0.15, 0.30, 0.10)]
+    for one in about:
+        one["task"]["lower is better"] = True
+    tasks = [piggyback(f"t{n}", about=one, classes=n + 1) for n, one in enumerate(about)]
+    (found,) = summarize([pack(*tasks)])["originals"]
+    assert (found["best"], found["smallest"]) == ("t2", "t0")
+
+
+@pytest.mark.parametrize("lower", [None, 1, "true", [True], {}, False])
+def test_only_a_plain_true_turns_a_front_round(lower: object) -> None:
+    summary = summarize([pack(style("a", 3.0, 1, lower), style("b", 2.0, 2, lower))])
+    (about,) = summary["originals"]
+    assert (about["lower is better"], about["best"]) == (False, "a")
+    mixed = summarize([pack(style("a", 3.0, 1, lower), style("b", 2.0, 2))])["originals"]
+    assert [one["best"] for one in mixed] == ["a", "b"]  # they do not compete
 
 
 def test_best_and_smallest_within_its_interval() -> None:

@@ -14,7 +14,7 @@ from maskpack.tables import print_json, print_jsonl, print_rows
 
 ROWS: list[dict[str, Any]] = [
     {"task": "task", "bytes": 1234567, "ones": 0.98765432, "zeros": {"task": 0.25, "bits": None}},
-    {"task": "b\tc", "bytes": 8, "shape": (3, 4), "zeros": {"bits": 1.0}},
+    {"task": "b\tc", "bytes": 8, "zeros": {"bits": 1.0}, "shape": (3, 4)},
 ]
 
 
@@ -111,6 +111,16 @@ def test_a_table_drawn_into_a_pipe_is_as_wide_as_it_must_be(
         ("jaccard", 0.5, "50.00%"),
         ("chance", 0.25, "25.00%"),
         ("entropy", 0.97096, "0.9710"),
+        ("SSIM", 0.0, "0.0000"),
+        ("total loss", 447480.0, "447,480"),
+        ("total loss", 4021.34, "4,021.3"),
+        ("MSE", 57.3124, "57.31"),
+        ("MSE", 312.456, "312.46"),
+        ("loss", 0.0000123, "1.23e-05"),
+        ("loss", 3.21e15, "3.21e+15"),
+        ("MSE", -12.5, "-12.50"),
+        ("ratio", float("inf"), "infx"),
+        ("MSE", float("nan"), "nan"),
     ],
 )
 def test_numbers_for_a_person_have_their_unit(
@@ -118,6 +128,23 @@ def test_numbers_for_a_person_have_their_unit(
 ) -> None:
     print_rows("a title", [{column: value}], "md")
     assert capsys.readouterr().out.splitlines()[-2] == f"| {shown} |"
+
+
+def test_metrics_of_different_tasks_stand_together(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"task": "birds", "split": "test", "accuracy": 0.75, "low": 0.7, "bytes": 3},
+        {"task": "lungs", "split": "test", "mIoU": 0.5, "low": None, "bytes": 4},
+        {"task": "oil", "split": "test", "total loss": 447480.0, "SSIM": 0.2, "low": None}
+        | {"bytes": 5, "x": 1},
+    ]
+    print_rows("a title", rows)
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:5] == [
+        ["task", "split", "accuracy", "mIoU", "total loss", "SSIM", "low", "bytes", "x"],
+        ["birds", "test", "0.75", "", "", "", "0.7", "3", ""],
+        ["lungs", "test", "", "0.5", "", "", "", "4", ""],
+        ["oil", "test", "", "", "447480", "0.2", "", "5", "1"],
+    ]
 
 
 def test_jsonl_is_a_document_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,10 @@ def report(
         typer.Option(metavar="DIR", help="Write each plot as a file; needs maskpack[plot]."),
     ] = None,
     plot_format: Annotated[str, typer.Option(metavar="NAME", help="png or svg.")] = "png",
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Show the strips that eval --save-images wrote there."),
+    ] = None,
 ) -> None:
     """Set size against accuracy, and show zeros, entropy, similarity and coefficients by layer.
 
@@ -43,6 +47,7 @@ def report(
     from maskpack.render import FORMATS, rendered
     from maskpack.render.plots import PLOT_FORMATS, write_plots
     from maskpack.reporting import format_of, opened
+    from maskpack.strips import read_strips
     from maskpack.summary import summarize
 
     if output is None and plots is None:
@@ -55,7 +60,8 @@ def report(
         raise typer.BadParameter("-o - needs --format html, md or json")
     if output is not None and format is None:
         format = format_of(output)
-    summary = summarize(opened(paths(sources)))
+    pictures = read_strips(images) if images is not None else []
+    summary = summarize(opened(paths(sources)), pictures)
     if plots is not None:
         written = write_plots(summary, plots, plot_format)
         if not verbosity["quiet"]:

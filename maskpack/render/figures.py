@@ -22,7 +22,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Bytes (log) against score. `fine_tuned` is what a fine-tuned copy costs, if one number."""
+    """Bytes (log) against score. `fine_tuned` is what a fine-tuned copy costs, if one number;
+    `lower`: the lower score is the better.
+    """
 
     key: str
     title: str
@@ -31,21 +33,30 @@ class Scatter:
     series: tuple[tuple[int, str], ...]
     fine_tuned: float | None = None
     backbones: tuple[str, ...] = ()  # the first is drawn filled, others hollow
+    lower: bool = False
 
     def range(self) -> tuple[float, float]:
         """Scores from the bottom to the top of the plot.
 
-        A few collapsed runs do not press all others together: what lies far below the better three
-        quarters, and on no front, is left out and drawn at the bottom with an arrow.
+        A few collapsed runs do not press all others together: what is far worse than the better
+        three quarters, and on no front, is left out and drawn at the edge with an arrow.
         """
-        scores = sorted(point.score for point in self.points)
-        top = max(p.score if p.high is None else p.high for p in self.points)
+        sign = -1 if self.lower else 1
+        scores = sorted(sign * point.score for point in self.points)
+        top = max(max(_ends(point, sign)) for point in self.points)
         quarter = scores[len(scores) // 4]
         far = quarter - 1.5 * (top - quarter)
-        shown = [point for point in self.points if point.front or point.score >= far]
-        low = min(point.score if point.low is None else point.low for point in shown)
+        shown = [point for point in self.points if point.front or sign * point.score >= far]
+        low = min(min(_ends(point, sign)) for point in shown)
         room = 0.06 * (top - low) or 0.05 * abs(top) or 0.05
-        return low - (room if len(shown) == len(self.points) else 3 * room), top + room
+        ends = low - (room if len(shown) == len(self.points) else 3 * room), top + room
+        return (-ends[1], -ends[0]) if self.lower else ends
+
+
+def _ends(point: Point, sign: int) -> tuple[float, float]:
+    """A point's interval, or its score twice."""
+    low, high = (point.score if end is None else end for end in (point.low, point.high))
+    return sign * low, sign * high
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from maskpack.render.figures import Heat, Lines, Scatter
+from maskpack.render.gallery import TITLE, listed_lines
 from maskpack.render.sections import Section, sections, series_of
 from maskpack.render.wording import (
     bytes_text,
     escape_markdown,
     fraction_text,
+    measure_text,
     score_text,
     share_text,
     significant,
@@ -23,6 +25,9 @@ Row = dict[str, Any]
 def markdown(summary: Mapping[str, Any]) -> str:
     """The whole text; the same for the same summary."""
     parts = ["# maskpack report", *_tasks(summary)]
+    if summary["pictures"]:
+        columns = ["task", "method", "score", "pictures", "folder"]
+        parts += [f"## {TITLE}", table(columns, listed_lines(summary["pictures"]), 2)]
     for section in sections(summary):
         if section.key != "size":
             parts += _section(section)
@@ -62,7 +67,8 @@ def _tasks(summary: Mapping[str, Any]) -> Iterator[str]:
                 + ["-" if row["ones"] is None else bytes_text(row["entropy bytes"])]
                 + [f"{row['bytes'].get(part, 0):,}" for part in used]
             )
-        yield table([*columns, f"test {about['metric'] or 'score'}", *more], lines, 3)
+        name = measure_text(about["metric"], about["lower is better"])
+        yield table([*columns, f"test {name}", *more], lines, 3)
 
 
 def _verdict(about: Row) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from maskpack.render.axes import legend
 from maskpack.render.figures import Figure, Heat, Lines, Scatter
+from maskpack.render.gallery import KEY, TITLE, draw_gallery
 from maskpack.render.heat import cell_size, draw_heat
 from maskpack.render.lines import draw_lines
 from maskpack.render.scatter import draw_scatter
@@ -18,6 +19,7 @@ from maskpack.render.wording import (
     count_text,
     escape,
     fraction_text,
+    measure_text,
     score_text,
     share_text,
 )
@@ -27,6 +29,7 @@ Row = dict[str, Any]
 STYLE = Path(__file__).with_name("page.css")
 # whatever a pack's names might smuggle in: the page fetches nothing and runs nothing
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+WITH_PICTURES = f"{POLICY}; img-src data:"
 WIDE, HALF, PHONE = (920, 440), (540, 400), (372, 350)  # of drawings, in pixels
 SHOWN_PARTS = (*PARTS, "header")
 LISTED = 12  # tasks whose zeros are listed by layer
@@ -39,6 +42,7 @@ def html_page(summary: Mapping[str, Any]) -> str:
         *_head(summary, found),
         *(_section(section, summary) for section in found[:1] if section.key == "size"),
         _tasks(summary),
+        draw_gallery(summary["pictures"]) if summary["pictures"] else "",
         *(_section(section, summary) for section in found if section.key != "size"),
         _layers(summary),
         _files(summary),
@@ -46,9 +50,10 @@ def html_page(summary: Mapping[str, Any]) -> str:
         "maskpack report ... -o report.json</footer>",
     ]
     style = STYLE.read_text(encoding="utf-8")
+    policy = WITH_PICTURES if summary["pictures"] else POLICY
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>maskpack report</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
@@ -68,7 +73,7 @@ def _head(summary: Mapping[str, Any], found: Sequence[Section]) -> Iterator[str]
     yield f'<header><h1>maskpack report</h1><p class="lead">{escape(lead)}</p>'
     links = [(section.key, section.title) for section in found]
     place = 1 if found and found[0].key == "size" else 0
-    links[place:place] = [("tasks", "Tasks")]
+    links[place:place] = [("tasks", "Tasks"), *([(KEY, TITLE)] if summary["pictures"] else [])]
     items = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name in links)
     yield f"<nav>{items}</nav></header>"
 
@@ -185,24 +190,26 @@ def _tasks(summary: Mapping[str, Any]) -> str:
     tables = []
     series = series_of(summary["tasks"])
     abouts = summary["originals"]
+    mixed = False
     if len(abouts) > 1 and all(len(about["tasks"]) == 1 for about in abouts):
-        one = {"task": "", "metric": None, "tasks": list(rows)}
-        metrics = {about["metric"] for about in abouts}
-        abouts = [one | {"metric": metrics.pop() if len(metrics) == 1 else None}]
+        mixed = len({(about["metric"], about["lower is better"]) for about in abouts}) > 1
+        told = {"metric": None, "lower is better": False} if mixed else {}
+        abouts = [{**abouts[0], "task": "", "tasks": list(rows), **told}]
     for about in abouts:
-        name = about["metric"] or "score"
-        columns = ["task", "method", "bytes", "of fine-tuned", "bytes by part"]
-        columns += [f"test {escape(name)}", "95 % interval", "val", "ones", "entropy"]
+        name = measure_text(about["metric"], about["lower is better"])
+        columns = ["task", "method", *(["metric"] if mixed else []), "bytes", "of fine-tuned"]
+        columns += ["bytes by part", f"test {escape(name)}", "95 % interval", "val", "ones"]
+        columns.append("entropy")
         mine = [rows[label] for label in about["tasks"]]
         by_place = called_alike(mine)
-        listed = [
-            (
-                "on-front" if row["on front"] else "",
-                _cells(row, row["where"] if by_place else row["label"], series[row["label"]][1]),
-            )
-            for row in mine
-        ]
-        tables.append(table(about["task"], columns, listed, left=1))
+        listed = []
+        for row in mine:
+            label = row["where"] if by_place else row["label"]
+            cells = _cells(row, label, series[row["label"]][1])
+            if mixed:
+                cells.insert(2, escape(measure_text(row["metric"], row["lower is better"])))
+            listed.append(("on-front" if row["on front"] else "", cells))
+        tables.append(table(about["task"], columns, listed, left=2 if mixed else 1))
     return (
         '<section id="tasks"><h2>Tasks</h2><p class="text">By size. A dot marks the Pareto front; '
         "<em>of fine-tuned</em> compares with every weight of the network and its head in "

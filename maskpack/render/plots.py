@@ -151,7 +151,7 @@ def _scatter(figure: Scatter) -> Canvas:
         axes.plot(x, y, color=MUTED, linewidth=1, zorder=1, transform=axes.transAxes)
     for place in laid.places:
         point, colour = place.point, _colour(place.point.series)
-        if point.low is not None and point.high is not None and not place.below:
+        if point.low is not None and point.high is not None and not place.beyond:
             ends = (point.low, point.high)
             alpha = 0.9 if point.front else 0.35
             axes.vlines(point.bytes, *ends, color=colour, alpha=alpha, linewidth=1, zorder=2)
@@ -164,9 +164,10 @@ def _scatter(figure: Scatter) -> Canvas:
             transform=axes.transAxes,
             zorder=3,
         )
-        if place.below:
-            tip = at(place.x, place.y + 11)
-            axes.plot(*tip, marker=7, color=colour, markersize=4, transform=axes.transAxes)
+        if place.beyond:
+            tip = at(place.x, place.y + 11 * laid.worse)
+            arrow = 7 if laid.worse > 0 else 6  # matplotlib's triangles, down and up
+            axes.plot(*tip, marker=arrow, color=colour, markersize=4, transform=axes.transAxes)
     for label in laid.labels:
         axes.text(
             *at(label.x, label.y),

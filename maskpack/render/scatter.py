@@ -15,6 +15,7 @@ MARGIN = Box(62, 44, 18, 46)
 NARROW = 480  # a drawing less wide than this is for a phone: fewer labels
 TIMES = (1, 2, 5, 10, 20, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 SHIFTS = {"start": 0.0, "middle": 0.5, "end": 1.0}  # of a text before its anchor
+COPY, COPY_SHORT = "of a fine-tuned copy", "of fine-tuned"
 FEW_TIMES = (1, 10, 100, 1000, 10000)
 
 
@@ -25,7 +26,7 @@ class Place:
     point: Point
     x: float
     y: float
-    below: bool  # what the plot shows
+    beyond: bool  # what the plot shows: worse
 
     def box(self) -> Box:
         return Box(self.x - 6, self.y - 6, self.x + 6, self.y + 6)
@@ -44,13 +45,16 @@ class Label:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything stands on a drawing of so many pixels, y downwards."""
+    """Where everything stands on a drawing of so many pixels, y downwards. `worse` is where
+    scores are worse: 1 downwards, -1 upwards.
+    """
 
     box: Box
     across: Scale
     up: Scale
     places: tuple[Place, ...]
     labels: tuple[Label, ...]
+    worse: int = 1
 
 
 def layout(figure: Scatter, width: int, height: int) -> Layout:
@@ -58,11 +62,12 @@ def layout(figure: Scatter, width: int, height: int) -> Layout:
     narrow = width < NARROW
     box = Box(MARGIN.left, MARGIN.top, width - MARGIN.right, height - MARGIN.bottom)
     across, up = _scales(figure, box)
-    places = [_place(point, across, up) for point in figure.points]
+    worse = -1 if figure.lower else 1
+    places = [_place(point, across, up, worse) for point in figure.points]
     places.sort(key=lambda place: place.point.front)  # the front is drawn over the rest
     sparse = len(places) > (6 if narrow else 12)
-    labels = _labels(places, box, up, 24 if narrow else 34, sparse)
-    return Layout(box, across, up, tuple(places), tuple(labels))
+    labels = _labels(places, box, up, 24 if narrow else 34, sparse, worse)
+    return Layout(box, across, up, tuple(places), tuple(labels), worse)
 
 
 def draw_scatter(figure: Scatter, width: int, height: int) -> str:
@@ -80,7 +85,7 @@ def draw_scatter(figure: Scatter, width: int, height: int) -> str:
         ),
         _fractions(figure, across, box, FEW_TIMES if narrow else TIMES),
         _front(places, box),
-        "".join(_interval(place, up) for place in places),
+        "".join(_interval(place, laid) for place in places),
         "".join(_mark(place) for place in places),
         "".join(_label(label) for label in laid.labels),
     ]
@@ -103,10 +108,13 @@ def _scales(figure: Scatter, box: Box) -> tuple[Scale, Scale]:
     )
 
 
-def _place(point: Point, across: Scale, up: Scale) -> Place:
-    """Where a point is drawn: one below the scores shown stands at the bottom, with an arrow."""
-    below = point.score < up.low
-    return Place(point, across(point.bytes), up.start - 14 if below else up(point.score), below)
+def _place(point: Point, across: Scale, up: Scale, worse: int) -> Place:
+    """Where a point is drawn: one worse than the scores shown stands at the edge, with an arrow."""
+    edge, last = (up.start, up.low) if worse > 0 else (up.stop, up.high)
+    beyond = worse * point.score < worse * last
+    return Place(
+        point, across(point.bytes), edge - 14 * worse if beyond else up(point.score), beyond
+    )
 
 
 def _fractions(figure: Scatter, across: Scale, box: Box, times: Sequence[int]) -> str:
@@ -121,7 +129,9 @@ def _fractions(figure: Scatter, across: Scale, box: Box, times: Sequence[int]) -
             parts.append(tag("line", x1=x, x2=x, y1=box.top - 4, y2=box.top, class_="axis"))
             parts.append(text(x, box.top - 8, "1" if n == 1 else f"1/{n}", "tick", "middle"))
     if parts:
-        parts.append(text(box.right, 14, "of a fine-tuned copy", "name", "end"))
+        beside = box.right - box.left + 44 - WIDTH * len(figure.score)  # of the axis's name
+        name = COPY if WIDTH * (len(COPY) + 2) < beside else COPY_SHORT
+        parts.append(text(box.right, 14, name, "name", "end"))
         parts.append(tag("line", x1=box.left, x2=box.right, y1=box.top, y2=box.top, class_="grid"))
     return "".join(parts)
 
@@ -152,16 +162,18 @@ def steps_of(places: Sequence[Place], box: Box) -> list[Box]:
 def _bar(place: Place, up: Scale) -> Box | None:
     """The interval, as far as the plot shows it."""
     point = place.point
-    if place.below or point.low is None or point.high is None:
+    if place.beyond or point.low is None or point.high is None:
         return None
-    return Box(place.x, up(point.high), place.x, up(max(point.low, up.low)))
+    low, high = max(point.low, up.low), min(point.high, up.high)
+    return Box(place.x, up(high), place.x, up(low))
 
 
-def _interval(place: Place, up: Scale) -> str:
-    point, x, bar = place.point, place.x, _bar(place, up)
-    if place.below:
-        tip = f"M{x - 3.5:.1f} {place.y + 8:.1f}l3.5 4l3.5 -4"
-        return tag("path", d=tip, class_=f"arrow {colour(point.series)}")
+def _interval(place: Place, laid: Layout) -> str:
+    point, x, bar = place.point, place.x, _bar(place, laid.up)
+    if place.beyond:
+        y, tip = place.y + 8 * laid.worse, 4 * laid.worse
+        path = f"M{x - 3.5:.1f} {y:.1f}l3.5 {tip}l3.5 {-tip}"
+        return tag("path", d=path, class_=f"arrow {colour(point.series)}")
     if bar is None:
         return ""
     class_ = f"bar {colour(point.series)}" + (" of-front" if point.front else "")
@@ -180,27 +192,27 @@ def _mark(place: Place) -> str:
 
 
 def _labels(
-    places: Sequence[Place], box: Box, up: Scale, most: int, sparse: bool
+    places: Sequence[Place], box: Box, up: Scale, most: int, sparse: bool, worse: int
 ) -> Iterator[Label]:
     """Labels beside their points, the front's first; what finds no room stays without.
 
-    `sparse`: only the front's, and of what lies below the plot.
+    `sparse`: only the front's, and of what lies beyond the plot.
     """
     taken = [place.box() for place in places]
     lines = [*steps_of(places, box), *(bar for place in places if (bar := _bar(place, up)))]
     inside = Box(box.left, box.top, box.right + 12, box.bottom - 2)
     fronts = any(place.point.front for place in places)
-    for place in sorted(places, key=lambda p: (not p.point.front, -p.y, p.x)):
+    for place in sorted(places, key=lambda p: (not p.point.front, -worse * p.y, p.x)):
         front = place.point.front
-        if sparse and fronts and not (front or place.below):
+        if sparse and fronts and not (front or place.beyond):
             continue
         label = shortened(place.point.label, most)
-        if place.below:
+        if place.beyond:
             label = f"{significant(place.point.score)}: {label}"
         length = WIDTH * len(label) * (1.1 if front else 1)
         rooms = [
             (x, y, anchor, Box(left, y - 10, left + length, y + 3))
-            for x, y, anchor in _around(place)
+            for x, y, anchor in _around(place, worse)
             for left in [x - length * SHIFTS[anchor]]
         ]
         free = [
@@ -215,15 +227,21 @@ def _labels(
             yield Label(x, y, label, anchor, front)
 
 
-def _around(place: Place) -> Iterator[tuple[float, float, str]]:
-    """Where a label may stand, the best first: left above the front's staircase, right below."""
+def _around(place: Place, worse: int) -> Iterator[tuple[float, float, str]]:
+    """Where a label may stand, the best first: left on the better side of the front's staircase,
+    right on the other.
+    """
     x, y = place.x, place.y
     for gap in (0, 9, 18):
-        yield x - 9 - gap / 2, y - 6 - gap, "end"
-        yield x + 9 + gap / 2, y + 14 + gap, "start"
-        yield x + 11, y + 4 + gap, "start"
-        yield x - 11, y + 4 - gap, "end"
-        yield x, y - 12 - gap, "middle"
-        yield x, y + 20 + gap, "middle"
-        yield x + 10, y - 7 - gap, "start"
-        yield x - 10, y + 15 + gap, "end"
+        for dx, dy, anchor in (
+            (-9 - gap / 2, -6 - gap, "end"),
+            (9 + gap / 2, 14 + gap, "start"),
+            (11, 4 + gap, "start"),
+            (-11, 4 - gap, "end"),
+            (0, -12 - gap, "middle"),
+            (0, 20 + gap, "middle"),
+            (10, -7 - gap, "start"),
+            (-10, 15 + gap, "end"),
+        ):
+            # mirrored, the 10 pixels that a label takes above its line and 3 below change places
+            yield x + dx, y + (dy if worse > 0 else 7 - dy), anchor

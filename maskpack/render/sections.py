@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskpack.render.figures import Figure, Heat, Line, Lines, Point, Scatter
-from maskpack.render.wording import bytes_text, score_text
+from maskpack.render.wording import bytes_text, measure_text, score_text
 
 Row = dict[str, Any]
 LINES = 8  # in one plot; more are a heat map, and series beyond share one grey
+LOWER = " Where a lower score is better, the front runs along the bottom, and best is lowest."
 AFFINE = {
     "k0": "k0, of the weight",
     "k1": "k1, constant",
@@ -34,6 +35,7 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
     """Every plot there is something to show in."""
     tasks: list[Row] = summary["tasks"]
     series = series_of(tasks)
+    scatters = tuple(_scatters(summary, series))
     ordered = sorted(tasks, key=lambda row: (row["original"], series[row["label"]][0]))
     found = [
         Section(
@@ -42,8 +44,9 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
             "Bytes of a task as part of its file, header included (log scale), against its score "
             "on the test pictures. The line is the Pareto front: no other point has fewer bytes "
             "and as good a score. Bars are 95 % intervals; points whose bars overlap are not told "
-            "apart by this many pictures, and a front of single runs favours the lucky ones.",
-            tuple(_scatters(summary, series)),
+            "apart by this many pictures, and a front of single runs favours the lucky ones."
+            + (LOWER if any(figure.lower for figure in scatters) else ""),
+            scatters,
         ),
         Section(
             "zeros",
@@ -116,27 +119,31 @@ def _scatters(summary: Mapping[str, Any], series: Mapping[str, tuple[int, str]])
     for about in summary["originals"]:
         scored = [rows[label] for label in about["tasks"] if rows[label]["test"] is not None]
         if len(scored) > 1:
-            found.append(_scatter(about["task"], about["metric"], scored, series))
+            measure = about["metric"], about["lower is better"]
+            found.append(_scatter(about["task"], measure, scored, series))
         else:
             single += scored
-    for metric in dict.fromkeys(row["metric"] for row in single):
-        scored = [row for row in single if row["metric"] == metric]
+    measures = [(row["metric"], row["lower is better"]) for row in single]
+    for measure in dict.fromkeys(measures):
+        scored = [row for row, mine in zip(single, measures, strict=True) if mine == measure]
         title = "Tasks given once" if found else "All tasks"
         if len(scored) == 1:
             title = scored[0]["original"]
-        found.append(_scatter(title, metric, scored, series, rivals=False))
+        found.append(_scatter(title, measure, scored, series, rivals=False))
     return found
 
 
 def _scatter(
     title: str,
-    metric: str,
+    measure: tuple[str | None, bool],
     rows: Sequence[Row],
     series: Mapping[str, tuple[int, str]],
     *,
     rivals: bool = True,
 ) -> Scatter:
-    """`rivals`: the points are of one task, so that one can beat another."""
+    """`measure`: the metric, and whether a lower one is better; `rivals`: the points are of one
+    task, so that one can beat another.
+    """
     counts = Counter(row["backbone"] for row in rows)
     backbones = tuple(sorted(counts, key=lambda name: (-counts[name], name)))
     by_place = called_alike(rows)
@@ -158,7 +165,8 @@ def _scatter(
     )
     names = tuple(sorted({series[row["label"]] for row in rows}))
     whole = float(sorted(wholes)[len(wholes) // 2]) if alike else None
-    return Scatter(f"size-{title}", title, f"test {metric}", points, names, whole, backbones)
+    score = f"test {measure_text(*measure)}"
+    return Scatter(f"size-{title}", title, score, points, names, whole, backbones, measure[1])
 
 
 def called_alike(rows: Sequence[Row]) -> bool:

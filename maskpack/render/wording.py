@@ -62,10 +62,22 @@ def percent(value: float) -> str:
 
 
 def score_text(value: float | None) -> str:
-    """A score with the four digits that the other tables give it."""
+    """A score with four digits after the point, or fewer where it is no share: 0.8142, 57.31,
+    4,021.3, 447,480.
+    """
     if value is None:
         return "-"
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:.6g}"
+    size = abs(value)
+    if 0 < size < 5e-5 or size >= 1e12:
+        return f"{value:.2e}"
+    places = 4 if size < 9.99995 else 2 if size < 999.995 else 1 if size < 99999.95 else 0
+    return f"{value:,.{places}f}"
+
+
+def measure_text(metric: str | None, lower: bool) -> str:
+    """What a score is: "accuracy"; "total loss (lower is better)"."""
+    name = metric or "score"
+    return f"{name} (lower is better)" if lower else name
 
 
 def fraction_text(share: float) -> str:
