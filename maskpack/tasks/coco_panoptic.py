@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskpack.errors import DataError
 from maskpack.tasks.coco_json import Annotations, member
-from maskpack.tasks.images import read_image
-from maskpack.tasks.mask_files import check_sizes, opened
+from maskpack.tasks.images import from_image, read_image
+from maskpack.tasks.mask_files import check_sizes
 from maskpack.tasks.segmentation import IGNORE
 
 if TYPE_CHECKING:
@@ -117,8 +118,12 @@ def read_ids(path: str) -> Any:
     """
     import numpy as np
 
-    with opened(path) as png:
-        if png.mode != "RGB" or png.format != "PNG":
-            raise DataError(f"{path}: is a {png.format} of mode {png.mode}; expected an RGB PNG")
-        rgb = np.array(png).astype(np.int64)
-    return rgb @ np.array([1, 256, 256**2])
+    return from_image(path, partial(_colours, path)) @ np.array([1, 256, 256**2])
+
+
+def _colours(path: str, png: Image) -> Any:
+    import numpy as np
+
+    if png.mode != "RGB" or png.format != "PNG":
+        raise DataError(f"{path}: is a {png.format} of mode {png.mode}; expected an RGB PNG")
+    return np.array(png).astype(np.int64)

@@ -25,15 +25,16 @@ def is_image_name(name: str) -> bool:
 
 def read_image(path: str | Path) -> Image:
     """The picture, fully decoded, as RGB; DataError names the file that cannot be read."""
-    return _read(path, to_rgb)
+    return from_image(path, to_rgb)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Width and height in pixels, of the file's header alone; DataError as `read_image`."""
-    return _read(path, lambda image: image.size)
+    return from_image(path, lambda image: image.size)
 
 
-def _read(path: str | Path, what: Callable[[Image], T]) -> T:
+def from_image(path: str | Path, what: Callable[[Image], T]) -> T:
+    """What a function makes of a picture as its file has it; DataError as `read_image`."""
     from PIL import Image
 
     try:
@@ -41,6 +42,8 @@ def _read(path: str | Path, what: Callable[[Image], T]) -> T:
             return what(image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; it was there when the task was opened") from None
+    except DataError:
+        raise
     # Pillow's decoders raise a dozen kinds for damaged files: OSError, SyntaxError, struct.error...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from maskpack.errors import DataError
-from maskpack.tasks.images import read_image
+from maskpack.tasks.images import from_image, image_size, read_image
 from maskpack.tasks.segmentation import IGNORE
 
 if TYPE_CHECKING:
@@ -61,41 +61,33 @@ def class_map(numbers: Any, classes: int, where: str) -> Image:
 
 
 def read_mask(path: str) -> Any:
-    """The numbers in a mask's file (h, w): a palette's indices, never its colours.
-
-    A mask of one bit gives booleans.
+    """The numbers in a mask's file (h, w), booleans where it has one bit a pixel.
 
     Raises:
         DataError: it cannot be read, holds colours, or was stored with loss.
     """
-    import numpy as np
-
-    with opened_mask(path) as mask:
-        return np.array(mask)
+    return from_image(path, partial(numbers_of, path))
 
 
-@contextmanager
-def opened_mask(path: str, instead: str = EXPECTED) -> Iterator[Image]:
-    """A mask's file, not decoded yet; `instead` is what messages ask for.
+def numbers_of(path: str, mask: Image, instead: str = EXPECTED) -> Any:
+    """The numbers of an opened mask: a palette's indices, never its colours.
+
+    `instead` is what a message asks for.
 
     Raises:
-        DataError: it cannot be read here or inside, holds colours, or was stored with loss.
+        DataError: it holds colours, or was stored with loss.
     """
-    with opened(path) as mask:
-        if mask.format not in LOSSLESS:
-            raise DataError(
-                f"{path}: is a {mask.format}, which changes numbers; expected {instead}"
-            )
-        if mask.mode not in ("1", "L", "P") and not mask.mode.startswith("I"):
-            raise DataError(f"{path}: holds colours (mode {mask.mode}); expected {instead}")
-        yield mask
+    import numpy as np
+
+    _header(path, mask, instead)
+    return np.array(mask)
 
 
 def check_headers(pairs: Sequence[tuple[str, str]], instead: str = EXPECTED) -> None:
-    """Raise DataError for a pair of two sizes, and as `opened_mask`; no pixel is decoded."""
+    """Raise DataError for a pair of two sizes, and as `numbers_of`; no pixel is decoded."""
     for picture_path, mask_path in pairs:
-        with opened_mask(mask_path, instead) as mask, opened(picture_path) as picture:
-            check_sizes(picture_path, picture.size, mask_path, mask.size)
+        size = from_image(mask_path, partial(_header, mask_path, instead=instead))
+        check_sizes(picture_path, image_size(picture_path), mask_path, size)
 
 
 def check_sizes(
@@ -109,16 +101,10 @@ def check_sizes(
         )
 
 
-@contextmanager
-def opened(path: str) -> Iterator[Image]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            yield image
-    except DataError:
-        raise
-    # Pillow's decoders raise a dozen kinds for damaged files: OSError, SyntaxError, struct.error...
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: cannot be read as an image ({reason})") from error
+def _header(path: str, mask: Image, instead: str) -> tuple[int, int]:
+    """The size of what can be a mask."""
+    if mask.format not in LOSSLESS:
+        raise DataError(f"{path}: is a {mask.format}, which changes numbers; expected {instead}")
+    if mask.mode not in ("1", "L", "P") and not mask.mode.startswith("I"):
+        raise DataError(f"{path}: holds colours (mode {mask.mode}); expected {instead}")
+    return mask.size

@@ -29,14 +29,14 @@ def is_mask_folder(root: Path) -> bool:
     try:
         if both <= _subfolders(root):
             return True
-        for split in root.iterdir():
-            inside = _subfolders(split) if split.name in SPLIT_OF else set()
-            # masks/ may be a class beside no_masks/, and images/ of no other folder is none
-            if both <= inside or (inside and inside <= both):
-                return True
+        splits = {name: _subfolders(root / name) for name in _subfolders(root) & SPLIT_OF.keys()}
     except OSError:
-        pass
-    return False
+        return False
+    training = [inside for name, inside in splits.items() if SPLIT_OF[name] == "train"]
+    # masks/ may be a class beside no_masks/, and images/ with nothing else is none
+    return any(
+        both <= inside or (inside and inside <= both) for inside in training or splits.values()
+    )
 
 
 def mask_folder_task(name: str, root: Path, options: Mapping[str, Any]) -> Segmentation:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from maskpack.errors import DataError, OptionError
 from maskpack.tasks.dense import DenseOptions, make_options
-from maskpack.tasks.mask_files import MaskFiles, check_headers, opened_mask
+from maskpack.tasks.images import from_image
+from maskpack.tasks.mask_files import MaskFiles, check_headers, numbers_of
 from maskpack.tasks.segmentation import IGNORE, Segmentation, SegmentationOptions, voc_palette
 
 if TYPE_CHECKING:
@@ -152,11 +154,14 @@ def read_voc_mask(path: str) -> Any:
         DataError: it cannot be read, holds colours, or numbers that are not VOC's: its palette
             was put in another order, or its colours were turned grey.
     """
+    return from_image(path, partial(_checked, path))
+
+
+def _checked(path: str, mask: Image) -> Any:
     import numpy as np
 
-    with opened_mask(path, INSTEAD) as mask:
-        numbers = np.array(mask)
-        _check_numbers(path, mask, np.unique(numbers).tolist())
+    numbers = numbers_of(path, mask, INSTEAD)
+    _check_numbers(path, mask, np.unique(numbers).tolist())
     return numbers
 
 
