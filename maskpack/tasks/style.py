@@ -27,20 +27,21 @@ if TYPE_CHECKING:
     from maskpack.tasks.base import Meter
 
 DIGITS = 16  # hex digits of a sha256 that tell paintings apart
-SMALLEST = 16  # pixels of a painting's short side
+SMALLEST = 8  # pixels of a painting's short side that leave one to VGG's last layer
 
 
 @dataclass(frozen=True)
 class StyleOptions(DenseOptions):
     """`style` is the painting's file, `features` that of VGG16's weights, torchvision's if "".
 
-    The painting is seen whole, its short side resized to `style_size` pixels. `style_hash` is
-    written when a task is opened and checked when it is opened again.
+    The painting is seen whole, its short side resized to `style_size` pixels; 0 is the size of
+    the pictures made, at which its strokes are as wide as theirs can be. `style_hash` is written
+    when a task is opened and checked when it is opened again.
     """
 
     style: str = ""
     features: str = ""
-    style_size: int = 256
+    style_size: int = 0
     content_weight: float = 1e5
     style_weight: float = 1e10
     tv_weight: float = 0.0
@@ -51,15 +52,14 @@ class StyleOptions(DenseOptions):
             if getattr(self, name) < 0:
                 raise OptionError(f"{name}={getattr(self, name)!r}: expected 0 or more")
         check_positive("content_weight + style_weight", self.content_weight + self.style_weight)
-        if self.style_size < SMALLEST:
-            raise OptionError(f"style_size={self.style_size}: expected {SMALLEST} pixels or more")
+        if self.style_size and self.style_size < SMALLEST:
+            raise OptionError(
+                f"style_size={self.style_size}: expected {SMALLEST} pixels or more, or 0"
+            )
 
 
 class StyleTransfer(Pictures):
-    """Content of the photo, style of the painting (Johnson et al. 2016); scored by its loss.
-
-    `painting` is resized already; a task that only draws needs none.
-    """
+    """Content of the photo, style of the painting (Johnson et al. 2016); scored by its loss."""
 
     kind: ClassVar[str] = "style-transfer"
     metric = "total loss"
@@ -72,10 +72,8 @@ class StyleTransfer(Pictures):
         datasets: Mapping[str, LabelledImages],
         options: DenseOptions | None = None,
         augment: Augment | None = None,
-        painting: Image | None = None,
     ) -> None:
         super().__init__(name, datasets, options, augment)
-        self._painting = painting
         self._measure: StyleLoss | None = None
         self._last: tuple[weakref.ref[Tensor], dict[str, Tensor]] | None = None
 
@@ -101,12 +99,12 @@ class StyleTransfer(Pictures):
     def _opened(self, output: Tensor) -> StyleLoss:
         from maskpack.perceptual import StyleLoss, open_features
 
-        assert self._painting is not None, "opened from a description, only to draw"
         chosen = self.options
-        painting = to_tensor(self._painting)[None].to(output.device)
+        painting = read_image(find_painting(self.name, chosen))
+        style = to_tensor(_resized(painting, chosen.style_size or min(output.shape[2:])))
         return StyleLoss(
-            open_features(chosen.features or None),
-            painting,
+            open_features(str(chosen.features) or None),
+            style[None].to(output.device),
             chosen.content_weight,
             chosen.style_weight,
             chosen.tv_weight,
@@ -150,27 +148,44 @@ def style_task(name: str, root: Path, options: Mapping[str, Any]) -> StyleTransf
         BackboneError: the file of VGG16's weights is not there.
     """
     chosen = make_options(StyleOptions, options)
-    if not chosen.style:
-        raise OptionError(f"task {name!r} needs a painting: --style FILE")
-    path = Path(str(chosen.style)).expanduser()
-    if not path.is_file():
-        raise DataError(f"task {name!r}: no painting {str(path)!r}; give its place with --style")
+    painting = find_painting(name, chosen)
+    read_image(painting)  # one that cannot be read is better found before training
     if chosen.features and not Path(str(chosen.features)).is_file():
         raise BackboneError(
             f"task {name!r}: no file {chosen.features!r} of VGG16's weights; give its place with "
             "--features, or take torchvision's with --task-set features="
         )
-    found = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
-    if chosen.style_hash not in ("", found):
-        raise DataError(
-            f"task {name!r}: {path} is {found}, and was learnt with a painting of "
-            f"{chosen.style_hash}; give that one with --style"
-        )
-    painting = _resized(read_image(path), chosen.style_size)
     splits = photo_paths(name, root)
     datasets = {split: Photos(paths) for split, paths in splits.items()}
-    kept = dataclasses.replace(chosen, style_hash=found)
-    return StyleTransfer(name, datasets, kept, painting=painting)
+    return StyleTransfer(
+        name, datasets, dataclasses.replace(chosen, style_hash=file_hash(painting))
+    )
+
+
+def find_painting(task: str, options: StyleOptions) -> Path:
+    """The painting's file.
+
+    Raises:
+        OptionError: none is named.
+        DataError: it is not there, or is another one than the task was learnt with.
+    """
+    if not options.style:
+        raise OptionError(f"task {task!r} needs a painting: --style FILE")
+    path = Path(str(options.style)).expanduser()
+    if not path.is_file():
+        raise DataError(f"task {task!r}: no painting {str(path)!r}; give its place with --style")
+    found = file_hash(path)
+    if options.style_hash not in ("", found):
+        raise DataError(
+            f"task {task!r}: {path} is {found}, and the task was learnt with "
+            f"{options.style_hash}; give that painting with --style"
+        )
+    return path
+
+
+def file_hash(path: Path) -> str:
+    """Which file this is, whatever its name."""
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]}"
 
 
 def _resized(painting: Image, short: int) -> Image:
