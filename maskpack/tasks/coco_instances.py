@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from maskpack.errors import DataError
@@ -76,9 +77,11 @@ def drawn(shapes: list[tuple[int, bool, Any]], height: int, width: int, where: s
 
     numbers = np.zeros((height, width), dtype=np.uint8)
     layers = []
-    for number, crowd, shape in shapes:
-        inside = _inside(shape, height, width, where)
-        layers.append((not crowd, -int(inside.sum()), IGNORE if crowd else number, inside))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pycocotools' arrays, by numpy 2
+        for number, crowd, shape in shapes:
+            inside = _inside(shape, height, width, where)
+            layers.append((not crowd, -int(inside.sum()), IGNORE if crowd else number, inside))
     for *_, number, inside in sorted(layers, key=lambda layer: layer[:2]):
         numbers[inside] = number
     return numbers
@@ -90,7 +93,9 @@ def _inside(shape: Any, height: int, width: int, where: str) -> Any:
     from pycocotools import mask as runs
 
     try:
-        if isinstance(shape, list):
+        if not isinstance(shape, dict):
+            if not isinstance(shape, list) or not all(isinstance(one, list) for one in shape):
+                raise ValueError("it is neither polygons nor run lengths")
             # exports have corners of no area, which pycocotools would take for boxes
             polygons = [polygon for polygon in shape if len(polygon) >= FEWEST]
             if not polygons:

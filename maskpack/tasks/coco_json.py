@@ -79,7 +79,7 @@ def member(record: dict[str, Any], key: str, kind: type[T], where: str) -> T:
         DataError: it is missing or of another type.
     """
     value = record.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if value is None or not isinstance(value, kind) or isinstance(value, bool):
         found = "is missing" if value is None else f"is {value!r:.40}"
         raise DataError(f"{where}: {key!r} {found}; is it a json of COCO's of this kind?")
     return value
