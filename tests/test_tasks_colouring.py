@@ -18,7 +18,7 @@ from maskpack.errors import DataError, OptionError
 from maskpack.learn import Options, learn, open_session
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.tasks import open_task
-from maskpack.tasks.colouring import CHROMA, Colouring, ColouringOptions, _lab, _rgb
+from maskpack.tasks.colouring import SCALE, Colouring, ColouringOptions, lab_to_rgb, to_lab
 from maskpack.tasks.pictures import AutoEncode, picture_loss, ssim, to_image, to_tensor
 
 RGB = Colouring("colouring", {})
@@ -135,16 +135,26 @@ def test_pictures_and_tensors_are_inverse() -> None:
 # ---- Lab
 
 
+def test_lab_by_hand() -> None:
+    """Pure red is L 53.2, a 80.1, b 67.2."""
+    red = to_lab(Image.new("RGB", (1, 1), (255, 0, 0))).flatten() * torch.tensor(SCALE)
+    assert red.tolist() == pytest.approx([53.24, 80.09, 67.20], abs=0.02)
+
+
 def test_lab_and_back_is_the_same_picture() -> None:
     scaled = AB.target(corners(), None)
     assert scaled.shape == (3, *corners().size[::-1])
-    assert to_image(_rgb(scaled[None])[0]).tobytes() == corners().tobytes()
+    assert to_image(lab_to_rgb(scaled[None])[0]).tobytes() == corners().tobytes()
 
 
 def test_every_colour_is_within_the_networks_reach() -> None:
     chroma = AB.real(AB.target(corners(), None)[None])
     assert 0.95 < float(chroma.abs().max()) < 0.99  # tanh gets there, and little is wasted
-    assert float(_lab(corners())[1:].abs().max()) < CHROMA
+
+
+def lightness_apart(one: Image.Image, other: Image.Image) -> float:
+    """The largest difference of L, of 1."""
+    return float((to_lab(one)[0] - to_lab(other)[0]).abs().max())
 
 
 def test_ab_keeps_the_lightness() -> None:
@@ -153,15 +163,15 @@ def test_ab_keeps_the_lightness() -> None:
     made, _ = AB.rgb(output, AB.target(given, None)[None])
     drawn = AB.drawn(output[0], given)
     for found in (to_image(made[0]), drawn):
-        assert float((_lab(found)[0] - _lab(given)[0]).abs().max()) < 0.6  # of 100: 8-bit steps
-    assert float((_lab(drawn)[1:]).abs().mean()) < float(_lab(given)[1:].abs().mean())
+        assert lightness_apart(found, given) < 0.006  # 8-bit steps
+    assert to_lab(drawn)[1:].abs().mean() < to_lab(given)[1:].abs().mean()
 
 
 def test_ab_is_drawn_at_the_pictures_own_size_and_sharpness() -> None:
     given = picture(2, 50, 30)
     drawn = AB.drawn(torch.zeros(2, 16, 16), given)
     assert drawn.size == (50, 30)
-    assert float((_lab(drawn)[0] - _lab(given)[0]).abs().max()) < 0.6
+    assert lightness_apart(drawn, given) < 0.006
 
 
 # ---- what goes in

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-# Lab values brought to the size that RGB has: L from 0 to 100, a and b from about -110 to 110
-LIGHTNESS = 100.0
-CHROMA = 110.0
+# what L, a and b are divided by: sRGB has L to 100, a from -86.2 to 98.2, b from -107.9 to 94.5
+SCALE = (100.0, 110.0, 110.0)
 
 
 @dataclass(frozen=True)
@@ -40,77 +39,73 @@ class Colouring(Pictures):
     packages: ClassVar[tuple[str, ...]] = (*Pictures.packages, "skimage")
 
     def outputs(self) -> int:
-        return 2 if self._lab else 3
+        return 2 if self._ab else 3
 
     @property
-    def _lab(self) -> bool:
+    def _ab(self) -> bool:
         return bool(self.options.values == "ab")
 
     def shown(self, picture: Image) -> Image:
-        if self._lab:
-            grey = _lab(picture)[:1] / LIGHTNESS
-            return to_image(grey.expand(3, -1, -1))
+        if self._ab:
+            return to_image(to_lab(picture)[:1].expand(3, -1, -1))
         return picture.convert("L").convert("RGB")
 
     def target(self, picture: Image, map_: Image | None) -> Tensor:
-        if not self._lab:
-            return to_tensor(picture)
-        import torch
-
-        lab = _lab(picture)  # (3, h, w): the lightness goes along, for the picture it belongs to
-        return torch.cat([lab[:1] / LIGHTNESS, lab[1:] / CHROMA])
+        # with "ab" the lightness goes along, for the picture that the colours belong to
+        return to_lab(picture) if self._ab else to_tensor(picture)
 
     def made(self, output: Tensor) -> Tensor:
-        return output.tanh() if self._lab else output.sigmoid()
+        return output.tanh() if self._ab else output.sigmoid()
 
     def real(self, target: Tensor) -> Tensor:
-        return target[:, 1:] if self._lab else target
+        return target[:, 1:] if self._ab else target
 
     def rgb(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        made, real = self.made(output), target
-        if not self._lab:
-            return made, real
+        made = self.made(output)
+        if not self._ab:
+            return made, target
         import torch
 
-        coloured = torch.cat([target[:, :1], made], dim=1)
-        return _rgb(coloured), _rgb(target)
+        return lab_to_rgb(torch.cat([target[:, :1], made], dim=1)), lab_to_rgb(target)
 
     def drawn(self, output: Tensor, picture: Image) -> Image:
         """With "ab" the picture keeps its own lightness at its own size."""
-        if not self._lab:
+        if not self._ab:
             return super().drawn(output, picture)
         import torch
         from torch.nn.functional import interpolate
 
-        light = _lab(picture)[:1] / LIGHTNESS
-        size = list(light.shape[1:])
-        chroma = interpolate(self.made(output[None]).cpu(), size, mode="bilinear")[0]
-        return to_image(_rgb(torch.cat([light, chroma])[None])[0])
+        light = to_lab(picture)[None, :1]
+        size = list(light.shape[2:])
+        chroma = interpolate(self.made(output[None]).cpu(), size, mode="bilinear")
+        return to_image(lab_to_rgb(torch.cat([light, chroma], dim=1))[0])
 
     def drawn_target(self, target: Tensor) -> Image | None:
-        return to_image(_rgb(target[None])[0] if self._lab else target)
+        return to_image(lab_to_rgb(target[None])[0] if self._ab else target)
 
 
-def _lab(picture: Image) -> Tensor:
-    """RGB picture -> CIE Lab (D65), float32 (3, h, w)."""
+def to_lab(picture: Image) -> Tensor:
+    """RGB picture -> CIE Lab (D65) by SCALE: float32 (3, h, w), 0 to 1 and -1 to 1."""
     import numpy as np
     import torch
     from skimage.color import rgb2lab
 
-    lab: Any = rgb2lab(np.asarray(picture))
+    lab: Any = rgb2lab(np.asarray(picture)) / SCALE
     return torch.from_numpy(lab.astype(np.float32)).permute(2, 0, 1)
 
 
-def _rgb(lab: Tensor) -> Tensor:
-    """Scaled Lab (batch, 3, h, w) -> RGB of 0 to 1; colours no screen has are clipped."""
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """Lab as `to_lab` gives it, (batch, 3, h, w) -> RGB of 0 to 1.
+
+    Colours that no screen has are clipped.
+    """
     import warnings
 
     import numpy as np
     import torch
     from skimage.color import lab2rgb
 
-    scale = torch.tensor([LIGHTNESS, CHROMA, CHROMA]).view(1, 3, 1, 1)
-    values = (lab.detach().cpu().float() * scale).permute(0, 2, 3, 1).numpy()
+    values = lab.detach().cpu().permute(0, 2, 3, 1).numpy() * np.array(SCALE, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values outside what RGB can show
         pixels: Any = lab2rgb(values)

@@ -44,7 +44,7 @@ class StyleOptions(DenseOptions):
     style_size: int = 0
     content_weight: float = 1e5
     style_weight: float = 1e10
-    tv_weight: float = 0.0
+    tv_weight: float = 1e6  # takes the speckle, and less than 1 % of the other two
     style_hash: str = ""
 
     def __post_init__(self) -> None:
