@@ -9,8 +9,12 @@ import pytest
 from shell import ROOT
 
 from maskpack.tasks.coco import CocoOptions
+from maskpack.tasks.colouring import ColouringOptions
+from maskpack.tasks.edges import EdgeOptions
 from maskpack.tasks.image_to_image import IMAGE_TO_IMAGE
+from maskpack.tasks.pictures import PictureOptions
 from maskpack.tasks.segmentation import SegmentationOptions
+from maskpack.tasks.style import StyleOptions
 from maskpack.tasks.voc import VocOptions
 
 PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
@@ -34,8 +38,14 @@ def test_every_task_has_its_heading_and_a_row_that_leads_there(name: str) -> Non
         ("Segmentation", SegmentationOptions),
         ("voc-segmentation", VocOptions),
         ("coco-segmentation", CocoOptions),
+        ("autoencode", PictureOptions),
+        ("colouring", ColouringOptions),
+        ("edges2photo", EdgeOptions),
+        ("style-transfer", StyleOptions),
     ],
 )
 def test_every_option_and_its_default_are_in_the_table(title: str, options: type) -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", section(title).partition("\n### ")[0], re.M)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (?:`([\w.]+)`|none) \|", section(title).partition("\n### ")[0], re.M
+    )
     assert rows == [(field.name, str(field.default)) for field in dataclasses.fields(options)]
