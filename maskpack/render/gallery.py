@@ -169,14 +169,14 @@ def data_uri(picture: Image) -> str:
 
 
 def listed_lines(listed: Sequence[Row]) -> list[list[str]]:
-    """Task, method, score, how many pictures, and the folder they are in, for a table."""
+    """Task, method, the folder their pictures are in, how many, and the score, for a table."""
     return [
         [
             row["learnt"],
             row["method"],
-            _score(row) or "-",
-            f"{len(row['pictures']):,}",
             row["folder"],
+            f"{len(row['pictures']):,}",
+            _score(row) or "-",
         ]
         for row in listed
     ]

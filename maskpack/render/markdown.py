@@ -26,8 +26,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """The whole text; the same for the same summary."""
     parts = ["# maskpack report", *_tasks(summary)]
     if summary["pictures"]:
-        columns = ["task", "method", "score", "pictures", "folder"]
-        parts += [f"## {TITLE}", table(columns, listed_lines(summary["pictures"]), 2)]
+        columns = ["task", "method", "folder", "pictures", "score"]
+        parts += [f"## {TITLE}", table(columns, listed_lines(summary["pictures"]), 3)]
     for section in sections(summary):
         if section.key != "size":
             parts += _section(section)
