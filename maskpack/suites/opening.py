@@ -117,6 +117,9 @@ class Opener:
         Data and options of all cells are looked at, and a network of each method, and one of each
         task: no pair of the two brings anything new.
         """
+        for cell in cells:
+            with self._told(BASE if cell.label == BASE else f"methods.{cell.label}"):
+                self.options(cell)
         self._check_places(cells)
         for cell in cells:
             with self._told(f"tasks.{cell.task}"):
@@ -124,35 +127,42 @@ class Opener:
         seen: set[str] = set()
         opened: dict[object, Backbone] = {}
         for cell in cells:
-            method = cell.label if cell.label == BASE else f"methods.{cell.label}"
-            task = f"tasks.{cell.task}"
-            if {method, task} <= seen:
+            keys = [f"methods.{cell.label}", f"tasks.{cell.task}"]
+            new = [key for key in keys if key not in seen]
+            if not new:
                 continue
-            with self._told(task if method in seen else method):
+            with self._told(BASE if cell.label == BASE else " with ".join(new)):
                 # as good as what it will start from, which may not be trained yet
                 root = [cell, *cell.upwards()][-1]
                 key = self._source(root)
                 if key not in opened:
                     opened = {key: self._plain(root)}
                 open_session(self.options(cell), opened[key], self.task(cell))
-            seen |= {method, task}
+            seen |= set(new)
 
     def _check_places(self, cells: Sequence[Cell]) -> None:
-        missing: dict[str, list[str]] = {}
+        """Raise DataError where data are missing, all of them in one line."""
+        tasks: dict[str, list[str]] = {}
+        sources: dict[str, str] = {}
         for cell in cells:
             options, entry = self.options(cell), self.suite.tasks[cell.task]
             places = [] if options.download or options.data is None else [options.data]
             places += [str(options.task_set[key]) for key in FILES if options.task_set.get(key)]
             for place in places:
-                if not Path(place).exists():
-                    where = f" ({entry.source})" if entry.source and place == options.data else ""
-                    named = missing.setdefault(place, [])
-                    if f"{cell.task}{where}" not in named:
-                        named.append(f"{cell.task}{where}")
+                if not Path(place).exists() and cell.task not in tasks.setdefault(place, []):
+                    tasks[place].append(cell.task)
+                if place == options.data:
+                    sources[place] = max(sources.get(place, ""), entry.source, key=len)
+        missing = [
+            f"{place} for {', '.join(names)}"
+            + (f" (from {sources[place]})" if sources.get(place) else "")
+            for place, names in tasks.items()
+            if names
+        ]
         if missing:
-            listed = "; ".join(f"{place} for {', '.join(who)}" for place, who in missing.items())
             raise DataError(
-                f"{self.suite.where}: data missing: {listed}; --data says which folder they are in"
+                f"{self.suite.where}: data missing: {'; '.join(missing)}; --data says which folder "
+                "they are in"
             )
 
     @contextmanager

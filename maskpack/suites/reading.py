@@ -140,6 +140,19 @@ class Suite:
             return self.base.method
         return self.methods[label].method
 
+    def value(self, task: str, metric: str, score: Mapping[str, Any]) -> float:
+        """A metric of a test score.
+
+        Raises:
+            OptionError: the task does not measure it.
+        """
+        if metric not in score:
+            known = ", ".join(key for key in score if key != "count") or "nothing (no test split)"
+            raise OptionError(
+                f"{self.where}: tasks.{task}: metric = {metric!r}, but it measures {known}"
+            )
+        return float(score[metric])
+
     @property
     def names_code(self) -> str:
         """A name that stands for Python code (module:function); empty where none does."""

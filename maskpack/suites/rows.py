@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from maskpack import packfile
-from maskpack.errors import OptionError
 from maskpack.packed import Pack
 from maskpack.report import content, similarity_rows, sparsity_rows
 from maskpack.suites.folder import SuiteFolder
@@ -70,6 +69,8 @@ class _Found:
                 self.results[cell] = result
         base = base_cell(suite)
         self.base = base if base in self.results else None
+        published = [*suite.published.scores.values(), *suite.published.after.values()]
+        self.published = list(dict.fromkeys(key for row in published for key in row if key != BASE))
 
     def metric(self, task: str) -> str | None:
         own = self.suite.tasks[task].metric
@@ -77,18 +78,11 @@ class _Found:
 
     def scored(self, task: str, label: str) -> list[float]:
         """A task's scores by seed; the base's own stands for every method that starts from it."""
-        metric = self.metric(task)
         cells = [c for c in self.results if c.task == task and c.label in (label, BASE)]
-        return [self.value(task, self.results[cell]) for cell in cells if metric is not None]
+        return [self.value(task, self.results[cell]) for cell in cells if self.results[cell]]
 
-    def value(self, task: str, result: Mapping[str, Any]) -> float:
-        metric = str(self.metric(task))
-        if metric not in result:
-            known = ", ".join(key for key in result if key != "count") or "nothing (no test split)"
-            raise OptionError(
-                f"{self.suite.where}: tasks.{task}: metric = {metric!r}, but it measures {known}"
-            )
-        return float(result[metric])
+    def value(self, task: str, score: Mapping[str, Any]) -> float:
+        return self.suite.value(task, str(self.metric(task)), score)
 
     def packs(self) -> Iterator[tuple[str, Pack]]:
         """By method, the pack of the first seed."""
@@ -101,8 +95,7 @@ class _Found:
         self, about: Row, ours: Mapping[str, list[float]], theirs: Mapping[str, float]
     ) -> Iterator[Row]:
         """Rows of one thing: our means, their spread, what was published; methods as columns."""
-        labels = list(dict.fromkeys([*self.suite.methods, *theirs]))
-        labels = [label for label in labels if label != BASE]
+        labels = list(dict.fromkeys([*self.suite.methods, *self.published]))
         many = any(len(values) > 1 for values in ours.values())
         yield {**about, "figures": OURS} | {
             label: statistics.fmean(ours[label]) if ours.get(label) else None for label in labels
@@ -113,10 +106,10 @@ class _Found:
                 for label in labels
             }
         if theirs:
-            known = {label for row in self.suite.published.scores.values() for label in row}
             whole = theirs.get(BASE)
             yield {**about, "figures": PUBLISHED} | {
-                label: theirs.get(label, whole if label in known else None) for label in labels
+                label: theirs.get(label, whole if label in self.published else None)
+                for label in labels
             }
 
 
@@ -184,7 +177,7 @@ def _size(sizes: Mapping[str, Any], has_base: bool) -> Row:
     """Sizes of a method: the base and each task's own, or networks that are each whole."""
     raw, coded = ([task[key] for task in sizes["tasks"].values()] for key in ("raw", "coded"))
     count, base = len(raw), sizes["base"]
-    if sizes["sequence"]:  # overwritten: only the last is left
+    if sizes["sequence"] and sizes["whole"]:  # overwritten: only the last is left
         raw, coded = raw[-1:], coded[-1:]
         last = raw[0] / MB
         row = {"base": None, "tasks": count + has_base, "a task": None, "total": last}

@@ -86,8 +86,10 @@ def _train(cell: Cell, opener: Opener, watch: Watch, tick: Callable[[], None]) -
 
     run = learn(session, opener.folder.run(cell), resume=True, watch=step, tick=tick, say=say)
     score = run.result["test"] if run.result else {}
-    metric = opener.suite.tasks[cell.task].metric or session.task.metric
-    found = f"{metric} {score[metric]:.4f}, " if metric in score else ""
+    found = ""
+    if score:
+        metric = opener.suite.tasks[cell.task].metric or session.task.metric
+        found = f"{metric} {opener.suite.value(cell.task, metric, score):.4f}, "
     watch(Told(cell, "finished", f"{found}{run.seconds():.1f} s", 1.0))
 
 
