@@ -16,10 +16,11 @@ from maskpack.learn import Options
 from maskpack.methods.base import Recipe
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.suites import builtin_suites
+from maskpack.suites.entries import BASE, Suite
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.keys import OPTIONS, fields_of, layered
 from maskpack.suites.plan import chosen_cells, every_cell
-from maskpack.suites.reading import BASE, Suite, parse_suite, read_suite
+from maskpack.suites.reading import parse_suite, read_suite
 
 TEACHING = {"distill", "temperature"}  # a suite has no teachers
 
@@ -301,7 +302,11 @@ def test_a_dry_run_lists_every_cell_and_writes_nothing(tmp_path: Path) -> None:
         ('values = "ab"', 'values = "lab"', "tiny.toml: tasks.ab: values='lab': expected one of"),
         ('task = "autoencode"', 'task = "x"', "tiny.toml: tasks.auto: "),
         ('metric = "MSE"', "img-size = 4", "tiny.toml: methods.scratch with tasks.colour: --img"),
-        ("tinydense:build", "tinynet:build", "methods.decoder: the backbone has no decoder"),
+        (
+            "tinydense:build",
+            "tinynet:build",
+            "tiny.toml: base: tinynet:build/none#0 gives 3 numbers",
+        ),
         ("tinydense:build", "resnet50x", "tiny.toml: base: unknown backbone 'resnet50x'"),
     ],
 )

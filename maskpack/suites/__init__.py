@@ -3,13 +3,15 @@
 A suite is data, a small TOML file (docs/suites.md); the *.toml beside this file come with the
 package. From file to tables, a room each:
 
-    reading    the file -> a Suite, every key and value checked         no torch
+    entries    what a suite says                                         no torch
+    reading    the file -> a Suite, every key and value checked          no torch
     plan       a Suite -> its cells: one training each, and what it starts from
     folder     what stands in the output folder, and whether this suite may go on in it
     opening    a cell -> pictures, backbone, options, all opened
     training   cells trained in this process or in several
     measuring  finished cells -> packs, sizes, scores measured again
-    rows       what is on disk -> rows of tables                        no torch
+    rows       what is on disk -> rows of tables                         no torch
+    watching   what a person sees meanwhile
     running    all of it
 """
 

@@ -18,8 +18,9 @@ from typing import Any
 
 from maskpack.errors import RunError
 from maskpack.files import write_text
+from maskpack.suites.entries import Suite
 from maskpack.suites.plan import Cell
-from maskpack.suites.reading import Suite, parse_suite
+from maskpack.suites.reading import parse_suite
 
 WORDS = ("title", "about", "paper", "published", "seeds")  # keys that change no training
 TASK_WORDS = ("metric", "source")

@@ -19,9 +19,9 @@ from maskpack.packing import unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import task_bytes
 from maskpack.resolve import merge, open_pack, recoded
+from maskpack.suites.entries import BASE
 from maskpack.suites.opening import Opener
 from maskpack.suites.plan import Cell, base_cell, every_cell
-from maskpack.suites.reading import BASE
 
 Row = dict[str, Any]
 BASE_FILE = f"{BASE}.safetensors"

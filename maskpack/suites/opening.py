@@ -17,10 +17,10 @@ from maskpack.preprocess import Preprocess
 from maskpack.recipes import with_recipe
 from maskpack.resolve import check_base, open_backbone, open_pack
 from maskpack.runs import Run
+from maskpack.suites.entries import BASE, Suite
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.keys import FILES, fields_of
 from maskpack.suites.plan import Cell
-from maskpack.suites.reading import BASE, Suite
 from maskpack.tasks import open_task
 from maskpack.tasks.base import Task
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskpack.errors import UnknownName
-from maskpack.suites.reading import BASE, Suite
+from maskpack.suites.entries import BASE, Suite
 
 
 @dataclass(frozen=True)

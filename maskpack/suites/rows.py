@@ -10,9 +10,9 @@ from typing import Any
 from maskpack import packfile
 from maskpack.packed import Pack
 from maskpack.report import content, similarity_rows, sparsity_rows
+from maskpack.suites.entries import BASE, Suite
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.plan import Cell, base_cell, every_cell
-from maskpack.suites.reading import BASE, Suite
 
 Row = dict[str, Any]
 MB = 10**6

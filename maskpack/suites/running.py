@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from maskpack.errors import BackboneError, OptionError, RunError
 from maskpack.files import write_text
+from maskpack.suites.entries import Suite
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.plan import Cell, chosen_cells
-from maskpack.suites.reading import Suite, read_suite
+from maskpack.suites.reading import read_suite
 from maskpack.suites.rows import suite_tables
 from maskpack.tables import markdown
 
