@@ -120,9 +120,10 @@ def find_part(parts: Mapping[str, tuple[str, ...]], part: str) -> tuple[str, ...
     """The modules of a part; OptionError where the backbone has no such part."""
     if part not in parts:
         found = f"has just {', '.join(parts)}" if parts else "is no encoder-decoder"
+        others = "" if part == "blocks" else "unet, NAME+resize, "
         raise OptionError(
-            f"the backbone has no {part}: it {found}; take unet, resnet-generator-9, "
-            "NAME+resize or another encoder-decoder"
+            f"the backbone has no {part}: it {found}; take {others}resnet-generator-9 or another "
+            f"with {part}"
         )
     return parts[part]
 

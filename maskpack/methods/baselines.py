@@ -69,7 +69,11 @@ class Scratch(_Unmasked):
 
     name: ClassVar[str] = "scratch"
     recipe: ClassVar[Recipe] = Recipe(opt="sgd", lr=1e-2, sched="cosine", weight_decay=5e-4)
-    norms: ClassVar[str] = "task"
+
+    @property
+    def norms(self) -> str:  # type: ignore[override]  # an option decides it here
+        # those of the trained parts are trained with them; those of the part that waits stay
+        return "task" if self.without == "none" else "frozen"
 
     def trained(self, parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         if self.without == "none":
