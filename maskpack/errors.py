@@ -44,7 +44,9 @@ class UnknownName(MaskpackError):
         near = difflib.get_close_matches(name.lower(), names, n=1)
         guess = f"; did you mean {near[0]!r}?" if near else ""
         tail = f"; {hint}" if hint else ""
-        super().__init__(f"unknown {kind} {name!r}{guess}; known: {', '.join(names)}{tail}")
+        super().__init__(
+            f"unknown {kind} {name!r}{guess}; known: {', '.join(names) or 'none'}{tail}"
+        )
 
 
 class OptionError(MaskpackError):

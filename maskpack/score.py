@@ -130,12 +130,26 @@ def open_exam(
             f"({one_line(repr(error))})"
         ) from error
     task = open_task(original, folder, options=options)
-    if task.describe().get("classes") != about.get("classes"):
+    found = task.describe()
+    kinds = [one.get("kind", "classification") for one in (found, about)]
+    if kinds[0] != kinds[1]:
+        raise DataError(
+            f"{name}: the pictures of {folder or original} are for {kinds[0]}, and the task learnt "
+            f"is {kinds[1]}; give the right folder with --data TASK=DIR"
+        )
+    if found.get("classes") != about.get("classes"):
         raise DataError(
             f"{name}: the pictures of {folder or original} have other classes than the task was "
             "learnt on; give the right folder with --data TASK=DIR"
         )
     return Exam(task, preprocess, augment, float(fraction), recorded)
+
+
+def options_learnt(packed: PackedTask) -> Mapping[str, Any]:
+    """The options that a task was learnt with, as its header has them; classification has none."""
+    about = packed.info.get("task")
+    options = about.get("options") if isinstance(about, Mapping) else None
+    return options if isinstance(options, Mapping) else {}
 
 
 def says_its_task(pack: Pack, packed: PackedTask) -> None:

@@ -325,6 +325,16 @@ def test_the_command_writes_what_python_gives(place: Path, tmp_path: Path) -> No
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
 
 
+def test_an_option_goes_to_the_tasks_that_have_it(place: Path) -> None:
+    at = ("eval", "zoo", "classified", "--trust-code", "--device", "cpu", "--json", "-j", "0")
+    plain, same = (
+        json.loads(run_here(place, *at, *more).out) for more in ((), ("--task-set", "values=rgb"))
+    )
+    assert plain == same and [row["task"] for row in plain] == ["colouring", "maps", "colours"]
+    said = failed(run_here(place, *at, "--style", "gogh.jpg"))
+    assert "unknown option of the tasks 'style'; known: loss, values" in said
+
+
 def test_the_only_task_needs_no_name_nor_its_data(place: Path, tmp_path: Path) -> None:
     alone = maskpack.read(place / "other")
     info = dict(alone.task().info)

@@ -105,9 +105,10 @@ def eval_command(
     from maskpack.accounting import find_scope
     from maskpack.learn import pick_device
     from maskpack.resolve import open_pack
-    from maskpack.score import IMAGES, Bases, score_task
+    from maskpack.score import IMAGES, Bases, options_learnt, score_task
 
     find_scope(scope)
+    chosen = task_options(task_set, style, features)
     packs = [open_pack(source) for source in paths(sources)]
     if image is not None:
         _one_picture(
@@ -119,33 +120,35 @@ def eval_command(
             img_size=img_size,
             device=pick_device(device),
             bases=Bases(backbone, weights, trust_code),
-            task_set=task_options(task_set, style, features),
+            task_set=chosen,
         )
         return
     _check_data(data or [], {name for pack in packs for name in pack.tasks})
     _check_tasks(task or [], packs)
+    scored = [(pack, n) for pack in packs for n in task or pack.tasks if n in pack.tasks]
+    options = [options_learnt(pack.task(name)) for pack, name in scored]
+    _check_options(chosen, {key for learnt in options for key in learnt})
     bases = Bases(backbone, weights, trust_code)
     rows = []
-    for pack in packs:
-        for name in [name for name in task or pack.tasks if name in pack.tasks]:
-            _say(f"scoring {name} ...")
-            rows.append(
-                score_task(
-                    pack,
-                    name,
-                    split=split,
-                    data=_data_of(name, data or []),
-                    batch_size=batch_size,
-                    workers=default_workers() if workers is None else workers,
-                    device=pick_device(device),
-                    bases=bases,
-                    scope=scope,
-                    task_set=task_options(task_set, style, features),
-                    save_images=save_images,
-                    images_count=IMAGES if images_count is None else images_count,
-                    say=_say,
-                )
+    for (pack, name), learnt in zip(scored, options, strict=True):
+        _say(f"scoring {name} ...")
+        rows.append(
+            score_task(
+                pack,
+                name,
+                split=split,
+                data=_data_of(name, data or []),
+                batch_size=batch_size,
+                workers=default_workers() if workers is None else workers,
+                device=pick_device(device),
+                bases=bases,
+                scope=scope,
+                task_set={key: chosen[key] for key in chosen if key in learnt},
+                save_images=save_images,
+                images_count=IMAGES if images_count is None else images_count,
+                say=_say,
             )
+        )
     print_as(format, rows, [("size against accuracy", rows)])
 
 
@@ -222,6 +225,13 @@ def _check_tasks(names: list[str], packs: list[Pack]) -> None:
             where = str(packs[0].path) if len(packs) == 1 else "the packs given"
             known = {task for pack in packs for task in pack.tasks}
             raise UnknownName(f"task in {where}", name, known)
+
+
+def _check_options(chosen: dict[str, str], known: set[str]) -> None:
+    """Refuse an option that none of the tasks has."""
+    for key in chosen:
+        if key not in known:
+            raise UnknownName("option of the tasks", key, known, "see docs/tasks.md")
 
 
 def _data_of(task: str, given: list[str]) -> str | None:

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from maskpack.errors import OptionError, UnknownName
+from maskpack.errors import DataError, MaskpackError, OptionError, UnknownName
 from maskpack.tasks.base import SPLITS, Classification, LabelledImages, Task
 from maskpack.tasks.builtin import BUILTIN, builtin_task
 from maskpack.tasks.dense import Dense
@@ -60,7 +60,7 @@ def open_task(
     if root is not None and is_mask_folder(root):
         return mask_folder_task(name, root, options or {})
     if options:
-        raise OptionError(f"task {name!r} is classification, which has no {min(options)!r} to set")
+        raise _no_options(name, root, min(options))
     if key in TORCHVISION:
         entry = TORCHVISION[key]
         # a folder of the very pictures, `--task cifar10 --data cifar10/` with train/CLASS/*.png
@@ -72,6 +72,17 @@ def open_task(
     if key in BUILTIN:
         return builtin_task(key)
     raise UnknownName("task", name, KNOWN, hint="or give --data DIR")
+
+
+def _no_options(name: str, root: Path | None, option: str) -> MaskpackError:
+    if root is None:
+        return OptionError(f"task {name!r} is classification, which has no {option!r} to set")
+    if not root.is_dir():
+        return DataError(f"task {name!r}: no folder {str(root)!r}")
+    return OptionError(
+        f"task {name!r}: {root} has no images/ and masks/, so it is classification, "
+        f"which has no {option!r} to set"
+    )
 
 
 def described_task(about: Mapping[str, Any]) -> Dense:
