@@ -18,7 +18,7 @@ from maskpack.critic import SMALLEST
 from maskpack.errors import OptionError, RunError, UnknownName, one_line
 from maskpack.evaluate import evaluate
 from maskpack.methods.base import Recipe, steps_to_flip
-from maskpack.network import HEAD_INITS, task_network
+from maskpack.network import HEAD_INITS, check_output, task_network
 from maskpack.packing import info_of, unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.resolve import open_backbone, pack_run
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from maskpack.tasks.base import LabelledImages, Task
 
 # what may differ between a run and its continuation without changing a number
-FREE = ("workers", "data", "download", "device")
+FREE = ("workers", "data", "download", "device", "task_set.style", "task_set.features")
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,7 @@ def open_session(
         seed=options.seed,
     )
     teacher = open_teacher(options.teacher, task, preprocess) if options.teacher else None
+    check_output(network, task, backbone, preprocess.img_size)
     return Session(options, backbone, task, network, recipe, preprocess, augment, teacher)
 
 

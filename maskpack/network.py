@@ -17,6 +17,7 @@ from maskpack.masking import MaskedNetwork
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
     from maskpack.methods.base import Method
+    from maskpack.tasks.base import Task
 
 HEAD_INITS = ("random", "zeros")
 
@@ -61,6 +62,40 @@ def task_network(
     trained = method.trained(backbone.parts)
     return MaskedNetwork(
         network, backbone.head, method, layers, norms or method.norms, seed, trained
+    )
+
+
+@torch.no_grad()
+def check_output(network: MaskedNetwork, task: Task, backbone: Backbone, size: int) -> None:
+    """Raise OptionError unless a network gives what a task expects for size x size pictures."""
+    expected = task.output_shape(size)
+    if expected is None:
+        return
+    try:
+        output = network.eval()(torch.zeros(1, 3, size, size))
+    except Exception as error:  # as in _check_runs; without the new last layer it did run
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OptionError(
+            f"{backbone.name} does not run with a last layer {backbone.head!r} of "
+            f"{task.outputs()} outputs: {first}; say which layer is the last with --head"
+        ) from error
+    network.train()
+    found = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
+    if found == expected:
+        return
+    if found is None:
+        what = f"a {type(output).__name__}"
+    else:
+        what = " x ".join(str(n) for n in found) + " numbers"
+    if len(expected) == 1:
+        advice = "take a network that classifies"
+    elif found is not None and len(found) == len(expected):
+        advice = "choose another --img-size"
+    else:
+        advice = "take unet, resnet-generator-9, NAME+resize or another encoder-decoder"
+    raise OptionError(
+        f"{backbone.name} gives {what} for a picture of {size} x {size} pixels, and task "
+        f"{task.name!r} expects {' x '.join(str(n) for n in expected)}; {advice}"
     )
 
 

@@ -91,6 +91,8 @@ def open_base(
     trusted = backbone is not None or trust_code or (own and _is_run(pack))
     if not trusted:
         refuse_code(pack.path, backbones.names_code(pack.backbone.name), pack.backbone.name)
+    if backbone is None:
+        _check_there(pack, via)
     opening = functools.partial(
         open_backbone,
         backbone or pack.backbone.name,
@@ -107,6 +109,19 @@ def open_base(
         base = opening()  # another network, whose head has another name: said by check_base
     check_base(pack, task, base, trust_code=trust_code)
     return base
+
+
+def _check_there(pack: Pack, via: tuple[str, ...]) -> None:
+    """Raise BackboneError where a pack's backbone is a run or pack that has been moved."""
+    name = pack.backbone.name
+    path = name.removeprefix(backbones.RUN_PREFIX).partition("#")[0]
+    if name.startswith(backbones.RUN_PREFIX) and not Path(path).exists():
+        # of a backbone's own backbone no option can say where it is
+        what = "" if via else ", or say where it is now with --backbone run:PATH"
+        raise BackboneError(
+            f"{pack.path} was made for {name}, which is not here (relative to this folder, where "
+            f"it is no whole path); put it there{what}"
+        )
 
 
 def check_base(pack: Pack, task: PackedTask, base: Backbone, *, trust_code: bool = False) -> None:

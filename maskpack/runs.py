@@ -84,7 +84,8 @@ class Run:
         """Raise RunError when the run was started with other options, `besides` aside."""
         before, now = _flat(self.options), _flat(options)
         for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key) and key.partition(".")[0] not in besides:
+            free = key in besides or key.partition(".")[0] in besides
+            if before.get(key) != now.get(key) and not free:
                 raise RunError(
                     f"{self.path} was started with {key}={before.get(key)!r}, now "
                     f"{key}={now.get(key)!r}; resume with the same options, or choose another "

@@ -188,6 +188,7 @@ def test_locking_removes_what_a_kill_left(run: Run) -> None:
 def test_the_same_options_pass(run: Run) -> None:
     run.check_same(json.loads(json.dumps(OPTIONS)))
     run.check_same(OPTIONS | {"seed": 1}, besides=["seed"])
+    run.check_same(OPTIONS | {"recipe": OPTIONS["recipe"] | {"lr": 1}}, besides=["recipe.lr"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 from collections.abc import Iterator
@@ -351,6 +352,8 @@ def test_a_style_is_learnt_and_scored_as_recorded(
     moved = painting.rename(tmp_path / "moved.png")
     found = {"style": str(moved)}
     assert score_task(pack, "gogh", bases=bases, task_set=found)["SSIM"] == test["SSIM"]
+    again = dataclasses.replace(options, task_set=given | found)
+    assert learn(open_session(again, session.backbone), run.path, resume=True).result == run.result
     Image.new("RGB", (20, 20), "red").save(painting)
     with pytest.raises(DataError, match=r"is sha256:\w+, and the task was learnt with sha256:\w+"):
         score_task(pack, "gogh", bases=bases)

@@ -70,6 +70,10 @@ class Task(ABC):
     def outputs(self) -> int:
         """Width of the head."""
 
+    def output_shape(self, size: int) -> tuple[int, ...] | None:
+        """What a network is to give for one picture of size x size; None where that is open."""
+        return None
+
     def splits(self) -> tuple[str, ...]:
         """Which of train, val, test exist, in this order."""
         return tuple(self._datasets)
@@ -160,6 +164,9 @@ class Classification(Task):
 
     def outputs(self) -> int:
         return len(self.classes)
+
+    def output_shape(self, size: int) -> tuple[int, ...]:
+        return (self.outputs(),)
 
     def transform(self, preprocess: Preprocess, augment: Augment, training: bool) -> Transform:
         made = train_transform if training else eval_transform

@@ -82,6 +82,9 @@ class Dense(Task):
     def drawn_target(self, target: Tensor) -> Image | None:
         """One target as `drawn` would draw a perfect output; None where none is known."""
 
+    def output_shape(self, size: int) -> tuple[int, ...]:
+        return (self.outputs(), size, size)
+
     def transform(self, preprocess: Preprocess, augment: Augment, training: bool) -> Transform:
         return _Pair(self, preprocess, augment, training)
 
