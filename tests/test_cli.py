@@ -237,7 +237,7 @@ def test_an_unknown_task_lists_the_known_ones(place: Path) -> None:
     assert line.startswith(
         "unknown task 'fashoin'; did you mean 'fashion'?; known: autoencode, cifar10, "
     )
-    assert line.endswith("usps; or give --data DIR")
+    assert line.endswith("usps, voc-segmentation; or give --data DIR")
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_nothing_in_the_way(place: Path) -> None:
