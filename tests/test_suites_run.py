@@ -262,12 +262,16 @@ def test_what_fails_takes_only_what_starts_from_it(tmp_path: Path) -> None:
 def test_a_metric_that_is_not_measured_is_one_line(tmp_path: Path) -> None:
     text = TEXT.replace('metric = "MSE"', 'metric = "MES"')
     told: list[Told] = []
-    match = r"tiny.toml: tasks.colour: metric = 'MES', but it measures MSE, SSIM, loss"
+    match = r"^tiny.toml: tasks.colour: metric = 'MES', but it measures MSE, SSIM, loss$"
     with pytest.raises(OptionError, match=match):
         train(tmp_path, text, methods=["decoder"], tasks=["colour"], watch=told.append)
-    assert [t.kind for t in told][-1] == "failed"
-    corrected = train(tmp_path, methods=["decoder"], tasks=["colour"])  # nothing was lost
-    assert row(corrected, "scores", task="colour", figures="ours")["decoder"] > 0
+    assert not told and not (tmp_path / "out/runs").exists()
+    first = train(tmp_path, methods=["decoder"], tasks=["colour"])
+    other = train(tmp_path, TEXT.replace('"MSE"', '"SSIM"'), methods=["decoder"], tasks=["colour"])
+    ours = [row(f, "scores", task="colour", figures="ours")["decoder"] for f in (first, other)]
+    assert ours[0] > 1 > ours[1] > 0
+    with pytest.raises(OptionError, match=match):  # nor where all is trained already
+        train(tmp_path, text, methods=["decoder"], tasks=["colour"])
 
 
 def test_classification_on_a_backbone_without_a_base(tmp_path: Path) -> None:

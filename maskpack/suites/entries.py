@@ -101,7 +101,7 @@ class Suite:
             OptionError: the task does not measure it.
         """
         if metric not in score:
-            known = ", ".join(key for key in score if key != "count") or "nothing (no test split)"
+            known = ", ".join(sorted(score.keys() - {"count"})) or "nothing (no test split)"
             raise OptionError(
                 f"{self.where}: tasks.{task}: metric = {metric!r}, but it measures {known}"
             )

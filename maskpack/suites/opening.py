@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from maskpack.backbones import RUN_PREFIX
 from maskpack.backbones.base import Backbone, make_backbone
 from maskpack.errors import BackboneError, DataError, MaskpackError, OptionError
+from maskpack.evaluate import evaluate
 from maskpack.learn import Options, Session, open_session
 from maskpack.packing import unpack_task
 from maskpack.preprocess import Preprocess
@@ -23,6 +25,7 @@ from maskpack.suites.keys import FILES, fields_of
 from maskpack.suites.plan import Cell
 from maskpack.tasks import open_task
 from maskpack.tasks.base import Task
+from maskpack.tasks.splits import Subset
 
 
 @dataclass
@@ -115,7 +118,7 @@ class Opener:
         """Raise, in one line with file and key, where a cell cannot be trained as it is written.
 
         Data and options of all cells are looked at, and a network of each method, and one of each
-        task: no pair of the two brings anything new.
+        task, which scores a picture: no pair of the two brings anything new.
         """
         for cell in cells:
             with self._told(BASE if cell.label == BASE else f"methods.{cell.label}"):
@@ -137,7 +140,11 @@ class Opener:
                 key = self._source(root)
                 if key not in opened:
                     opened = {key: self._plain(root)}
-                open_session(self.options(cell), opened[key], self.task(cell))
+                session = open_session(self.options(cell), opened[key], self.task(cell))
+                score = _tried(session) if keys[1] in new else {}
+            metric = self.suite.tasks[cell.task].metric
+            if score and metric is not None:
+                self.suite.value(cell.task, metric, score)
             seen |= set(new)
 
     def _check_places(self, cells: Sequence[Cell]) -> None:
@@ -174,3 +181,14 @@ class Opener:
             raise type(error)(f"{where}: {error}") from error
         except MaskpackError as error:
             raise OptionError(f"{where}: {error}") from error
+
+
+def _tried(session: Session) -> dict[str, Any]:
+    """The score of one picture: what is not opened before are a loss's own files, and packages."""
+    return evaluate(
+        session.network.baked(),
+        session.task,
+        Subset(session.task.dataset("train"), [0]),
+        session.preprocess,
+        session.augment,
+    ).record()
