@@ -27,7 +27,7 @@ TRAIN = (
     *("--epochs", "1", "-b", "8", "--lr", "0.01", "-j", "0"),
 )
 EVAL = ("eval", "--trust-code", "-j", "0")
-COMMANDS = ("train-mask", "pack", "eval", "inspect", "report", "demo", "env")
+COMMANDS = ("train-mask", "pack", "eval", "inspect", "report", "suite", "demo", "env")
 
 
 @pytest.fixture(scope="module")
