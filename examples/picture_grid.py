@@ -1,7 +1,7 @@
-"""What every method of a suite makes of a few pictures, side by side in one PNG.
+"""What every method of a suite makes of a few pictures, side by side in one file.
 
     maskpack suite image-to-image-small --data pictures/ -o runs/small
-    python examples/picture_grid.py runs/small astronaut.png coffee.png -o grid.png
+    python examples/picture_grid.py runs/small astronaut.png coffee.png -o grid.jpg
 
 A row a task and picture, a column a method, after the picture itself. Tasks whose name does not
 begin with one of `--tasks` are left out.
@@ -77,8 +77,9 @@ def draw(
         for column, part in enumerate(parts):
             if part is not None:
                 page.paste(part.resize((size, size)), (column * step, top + MARGIN))
+    kind = "JPEG" if output.suffix.lower() in (".jpg", ".jpeg") else "PNG"
     with replacing(output) as written:
-        page.save(written, "PNG", optimize=True)
+        page.save(written, kind, quality=88, optimize=True)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def test_closing_early_stops_the_workers() -> None:
 
 def test_workers_leave_interrupts_to_the_main_process() -> None:
     running = epoch(workers=2)
-    found = [next(running)]
+    found = [next(running), next(running)]  # one of each worker: both have begun
     for child in multiprocessing.active_children():
         assert child.pid is not None
         os.kill(child.pid, signal.SIGINT)
