@@ -8,7 +8,7 @@ from pathlib import Path
 from maskpack.errors import DataError
 from maskpack.preprocess import Augment
 from maskpack.tasks.base import Classification
-from maskpack.tasks.images import ImageFiles, is_image_name
+from maskpack.tasks.images import ImageFiles, is_image_name, pictures_in
 from maskpack.tasks.splits import SPLIT_OF
 
 
@@ -81,12 +81,7 @@ def _checked_name(entry: os.DirEntry[str]) -> str:
 
 
 def _pictures(folder: str) -> list[str]:
-    pictures = [
-        os.path.join(parent, name)  # noqa: PTH118 - a million Path objects cost seconds
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if is_image_name(name)
-    ]
+    pictures = pictures_in(folder)
     if not pictures:
         raise DataError(f"{folder}: has no pictures; a class folder may not be empty")
-    return sorted(pictures)
+    return pictures

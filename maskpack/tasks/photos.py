@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskpack.errors import DataError
 from maskpack.tasks.class_folders import split_folders
-from maskpack.tasks.images import is_image_name, read_image
+from maskpack.tasks.images import pictures_in, read_image
 from maskpack.tasks.splits import SPLIT_SEED, carve_validation
 
 if TYPE_CHECKING:
@@ -62,12 +61,7 @@ def pictures_under(task: str, folder: Path) -> list[str]:
     Raises:
         DataError: there are none.
     """
-    found = [
-        os.path.join(parent, name)  # noqa: PTH118 - a million Path objects cost seconds
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if is_image_name(name)
-    ]
+    found = pictures_in(folder)
     if not found:
         raise DataError(f"task {task!r}: {folder} has no pictures; expected photos (.jpg, .png)")
-    return sorted(found)
+    return found
