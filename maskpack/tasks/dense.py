@@ -30,8 +30,8 @@ class DenseOptions:
 class Dense(Task):
     """A picture in, a map of `outputs` channels and the same size out.
 
-    A data set's target is what `pair` makes a target tensor of: an RGB picture, a map of class
-    numbers (PIL mode "L"), or None where the target is made of the picture itself.
+    Beside its picture a data set gives what `target` makes a tensor of: an RGB picture, a map of
+    class numbers (PIL mode "L"), or None where the target is made of the picture itself.
     """
 
     kind: ClassVar[str]
@@ -65,6 +65,10 @@ class Dense(Task):
     def described(cls, about: Mapping[str, Any]) -> Dense:
         """The task that `describe` described, without pictures."""
         return cls(about["name"], {}, make_options(cls.Options, about.get("options", {})))
+
+    @property
+    def adversarial(self) -> bool:  # type: ignore[override]  # an option decides it here
+        return getattr(self.options, "loss", None) == "adversarial"  # some have just one loss
 
     @abstractmethod
     def shown(self, picture: Image) -> Image:

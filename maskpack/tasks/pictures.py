@@ -36,10 +36,6 @@ class Pictures(Dense):
     metric = "SSIM"
     Options: ClassVar[type[DenseOptions]] = PictureOptions
 
-    @property
-    def adversarial(self) -> bool:  # type: ignore[override]  # an option decides it here
-        return getattr(self.options, "loss", None) == "adversarial"
-
     def outputs(self) -> int:
         return 3
 
@@ -52,9 +48,6 @@ class Pictures(Dense):
 
     def judged(self, output: Tensor, target: Tensor) -> Tensor:
         return self.made(output)
-
-    def real(self, target: Tensor) -> Tensor:
-        return target
 
     def rgb(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Output and target as pictures: (batch, 3, h, w), 0 to 1."""

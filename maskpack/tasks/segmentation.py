@@ -63,10 +63,6 @@ class Segmentation(Dense):
         options = make_options(cls.Options, about.get("options", {}))
         return cls(about["name"], about["classes"], {}, options)
 
-    @property
-    def adversarial(self) -> bool:  # type: ignore[override]  # an option decides it here
-        return bool(self.options.loss == "adversarial")
-
     def outputs(self) -> int:
         return len(self.classes)
 
