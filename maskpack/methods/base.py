@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from maskpack.errors import OptionError
 from maskpack.layers import Layer
@@ -53,6 +53,79 @@ class Recipe:
     freeze_epochs: int = 0  # mask bits stay as they are for so many last epochs
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A task that a network knew when it began to learn another.
+
+    `head` is by name inside the head (weight, bias), `norms` by state name: empty where the tasks
+    share them.
+    """
+
+    name: str
+    head: Mapping[str, Tensor]
+    norms: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a run hands to the next one of a sequence: its tasks, and what its keeper gave.
+
+    Empty where a sequence begins.
+    """
+
+    tasks: tuple[Earlier, ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]  # pictures and targets, anew at each call
+Loss = Callable[[Tensor, Tensor], Tensor]  # output, target -> mean of the batch
+
+
+class Keeper:
+    """What a method does beside a task's loss, so that earlier tasks are kept.
+
+    One lives as long as a training. Every hook does nothing until a method overrides it.
+    """
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before the first step of an epoch, counted from 0; not when one is resumed."""
+
+    def loss(self, images: Tensor, output: Tensor) -> Tensor | None:
+        """A scalar that is added to the task's loss, once a step, after the forward pass."""
+
+    def after_backward(self) -> None:
+        """Called when the gradients are there, and may still be changed."""
+
+    def after_step(self) -> None:
+        """Called when the optimiser has moved what it trains: values may be put back."""
+
+    def rate(self, epoch: float, recipe: Recipe) -> float | None:
+        """Share of the full learning rate at a moment; None: as the recipe's schedule has it."""
+
+    def chooses(self, epoch: int, epochs: int) -> bool:
+        """Whether the network as it is after an epoch, counted from 0, may be the result."""
+        return True
+
+    def trained(self) -> list[nn.Parameter]:
+        """What is trained beside the network's own weights."""
+        return []
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What belongs to the state: kept with it, and copied into these when it is restored."""
+        return {}
+
+    def heads(self) -> Sequence[Mapping[str, Tensor]] | None:
+        """The heads of `Carried.tasks` as they are now; None: as they came."""
+        return None
+
+    def carry(self, batches: Batches, loss: Loss) -> dict[str, Tensor]:
+        """What the next task is given, computed on the training pictures with the chosen weights.
+
+        The pictures are transformed as for scoring; `loss` is the task's own.
+        """
+        return {}
+
+
 class Method(ABC):
     """How a task's weights come from the backbone's. Options are the fields of the subclass."""
 
@@ -94,6 +167,17 @@ class Method(ABC):
     def learning(self, modules: tuple[str, ...], epoch: int, epochs: int) -> tuple[str, ...]:
         """Those of the `trained` modules that learn in an epoch, counted from 0."""
         return modules
+
+    def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper | None:
+        """What keeps the tasks that `network`, its new head included, knew until now."""
+        return None
+
+    def shared(self, number: int, carried: Carried) -> tuple[Method, dict[str, dict[str, Tensor]]]:
+        """How a task of a sequence, counted from 0, reads the weights that all its tasks share.
+
+        The method with that task's options, and its masks by layer and field of `stores`.
+        """
+        return self, {}
 
     def distance_to_flip(self, params: Params) -> float:
         """How far the nearest score is from its threshold (scores carry no unit)."""
