@@ -35,6 +35,10 @@ class Geometry:
             raise OptionError(
                 f"--aa {self.augment.auto_augment} moves pictures without their maps; leave it out"
             )
+        if self.augment.crop_mode == "random" and self.augment.padding:
+            raise OptionError(
+                f"--padding {self.augment.padding} would be a class of a map; leave it out"
+            )
 
     def __call__(
         self, picture: Image, map_: Image | None, classes: bool = False
@@ -57,7 +61,7 @@ class Geometry:
         steps: list[Step] = []
         if self.augment.crop_mode == "resize":
             steps.append(lambda image, classes: self._resize(image, [size, size], classes))
-        elif self.training:
+        elif self.training and self.augment.crop_mode == "rrc":
             # torchvision's first version still gives the box without cutting it out
             from torchvision.transforms import RandomResizedCrop
 
@@ -68,7 +72,11 @@ class Geometry:
         else:
             side = [short_side(self.preprocess)]
             steps.append(lambda image, classes: self._resize(image, side, classes))
-            steps.append(lambda image, _: functional.center_crop(image, [size, size]))
+            if self.training and self.augment.crop_mode == "random":
+                down, along = torch.rand(2).tolist()
+                steps.append(lambda image, _: _cut(image, size, down, along))
+            else:
+                steps.append(lambda image, _: functional.center_crop(image, [size, size]))
         if self.training and self.augment.hflip and torch.rand(1) < self.augment.hflip:
             steps.append(lambda image, _: functional.horizontal_flip(image))
         if self.training and self.augment.vflip and torch.rand(1) < self.augment.vflip:
@@ -87,3 +95,10 @@ class Geometry:
         name = "nearest" if classes else self.preprocess.interpolation
         resized: Image = functional.resize(image, size, interpolation_mode(name))
         return resized
+
+
+def _cut(image: Image, size: int, down: float, along: float) -> Image:
+    """size x size pixels, at these shares of the room there is."""
+    left = int(along * (image.width - size + 1))
+    top = int(down * (image.height - size + 1))
+    return image.crop((left, top, left + size, top + size))

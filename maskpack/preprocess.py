@@ -19,7 +19,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 LARGEST = 8192  # pixels a side: a file that asks for more would cost gigabytes a batch
 INTERPOLATIONS = ("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest", "nearest-exact")
-CROP_MODES = ("rrc", "resize")
+CROP_MODES = ("rrc", "resize", "random", "center")
 AUTO_AUGMENTS = ("randaugment", "trivialaugment", "augmix")
 
 
@@ -61,11 +61,14 @@ class Augment:
     crop_mode "rrc" is the mask papers' default (resize, random resized crop, flip);
     "resize" takes the whole picture to img_size x img_size, aspect not kept: the papers'
     data sets of cropped objects, and small pictures. It holds when scoring too.
+    "random" resizes the short side as in scoring, puts `padding` black pixels around and cuts
+    img_size x img_size out anywhere; "center" trains on just what is scored.
     """
 
     crop_mode: str = "rrc"
     scale: tuple[float, float] = (0.08, 1.0)  # share of the area a random crop takes
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of a random crop
+    padding: int = 0  # on each side, in pixels after resizing; of crop_mode "random"
     hflip: float = 0.5
     vflip: float = 0.0
     color_jitter: float = 0.0  # brightness, contrast and saturation change by up to this share
@@ -78,6 +81,8 @@ class Augment:
         if self.auto_augment is not None and self.auto_augment not in AUTO_AUGMENTS:
             known = ", ".join(AUTO_AUGMENTS)
             raise OptionError(f"auto_augment is {self.auto_augment!r}; known: {known}")
+        if type(self.padding) is not int or not 0 <= self.padding <= LARGEST:
+            raise OptionError(f"padding is {self.padding!r}; expected 0 to {LARGEST} pixels")
         for name in ("hflip", "vflip", "random_erasing"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
@@ -131,8 +136,11 @@ def train_transform(preprocess: Preprocess, augment: Augment) -> Callable[[Image
     if augment.crop_mode == "rrc":
         steps.append(v2.Resize(short_side(preprocess), interpolation=mode))
         steps.append(v2.RandomResizedCrop(size, augment.scale, augment.ratio, interpolation=mode))
+    elif augment.crop_mode == "random":
+        steps.append(v2.Resize(short_side(preprocess), interpolation=mode))
+        steps.append(v2.RandomCrop(size, padding=augment.padding or None))
     else:
-        steps.append(v2.Resize((size, size), interpolation=mode))
+        steps.extend(_scored(preprocess, augment))
     if augment.hflip:
         steps.append(v2.RandomHorizontalFlip(augment.hflip))
     if augment.vflip:
@@ -160,14 +168,18 @@ def eval_transform(preprocess: Preprocess, augment: Augment) -> Callable[[Image]
     """
     from torchvision.transforms import v2
 
+    normalise = ToNormalised(preprocess.mean, preprocess.std)
+    return v2.Compose([*_scored(preprocess, augment), normalise])
+
+
+def _scored(preprocess: Preprocess, augment: Augment) -> list[Callable[..., Any]]:
+    """What makes a picture img_size x img_size for scoring."""
+    from torchvision.transforms import v2
+
     size, mode = preprocess.img_size, interpolation_mode(preprocess.interpolation)
-    steps: list[Callable[..., Any]]
-    if augment.crop_mode == "rrc":
-        resize = v2.Resize(short_side(preprocess), interpolation=mode)
-        steps = [resize, v2.CenterCrop(size)]
-    else:
-        steps = [v2.Resize((size, size), interpolation=mode)]
-    return v2.Compose([*steps, ToNormalised(preprocess.mean, preprocess.std)])
+    if augment.crop_mode == "resize":
+        return [v2.Resize((size, size), interpolation=mode)]
+    return [v2.Resize(short_side(preprocess), interpolation=mode), v2.CenterCrop(size)]
 
 
 def short_side(preprocess: Preprocess) -> int:

@@ -14,6 +14,7 @@ from maskpack.preprocess import Augment, Preprocess, ToNormalised, eval_transfor
 PREPROCESS = Preprocess(img_size=16, crop_pct=0.8, mean=(0.5,) * 3, std=(0.5,) * 3)
 RANDOM = Augment("rrc", scale=(0.2, 0.9), hflip=0.5, vflip=0.5)
 WHOLE = Augment("resize", hflip=0.5, vflip=0.5)
+PIECES = Augment("random", hflip=0.5, vflip=0.5)
 
 
 def coordinates(width: int = 60, height: int = 40) -> Image.Image:
@@ -28,7 +29,7 @@ def classes(width: int = 60, height: int = 40) -> Image.Image:
     return Image.fromarray(np.where((x // 10 + y // 10) % 2, 255, 3).astype(np.uint8))
 
 
-@pytest.mark.parametrize("augment", [RANDOM, WHOLE], ids=["crops", "whole"])
+@pytest.mark.parametrize("augment", [RANDOM, WHOLE, PIECES], ids=["crops", "whole", "pieces"])
 @pytest.mark.parametrize("training", [True, False])
 def test_picture_and_map_are_moved_alike(augment: Augment, training: bool) -> None:
     move = Geometry(PREPROCESS, augment, training)
@@ -41,7 +42,7 @@ def test_picture_and_map_are_moved_alike(augment: Augment, training: bool) -> No
     assert (len(seen) > 1) == training
 
 
-@pytest.mark.parametrize("augment", [RANDOM, WHOLE], ids=["crops", "whole"])
+@pytest.mark.parametrize("augment", [RANDOM, WHOLE, PIECES], ids=["crops", "whole", "pieces"])
 def test_classes_lie_where_their_pixels_are(augment: Augment) -> None:
     """The class of a pixel can be told from the coordinates that its colour gives."""
     move = Geometry(PREPROCESS, augment, training=True)
@@ -55,7 +56,7 @@ def test_classes_lie_where_their_pixels_are(augment: Augment) -> None:
         assert np.array_equal(np.asarray(map_)[inside], expected[inside])
 
 
-@pytest.mark.parametrize("augment", [RANDOM, WHOLE], ids=["crops", "whole"])
+@pytest.mark.parametrize("augment", [RANDOM, WHOLE, PIECES], ids=["crops", "whole", "pieces"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
 def test_class_numbers_are_never_mixed(augment: Augment, interpolation: str) -> None:
     preprocess = Preprocess(img_size=16, interpolation=interpolation)
@@ -97,3 +98,5 @@ def test_colours_change_in_the_picture_alone() -> None:
 def test_what_moves_pictures_alone_is_refused() -> None:
     with pytest.raises(OptionError, match=r"--aa randaugment moves pictures without their maps"):
         Geometry(PREPROCESS, Augment(auto_augment="randaugment"), training=True)
+    with pytest.raises(OptionError, match=r"--padding 4 would be a class of a map; leave it out"):
+        Geometry(PREPROCESS, Augment("random", padding=4), training=True)

@@ -58,12 +58,58 @@ def test_flips() -> None:
     assert torch.equal(upside, plain.flip(1))
 
 
+def test_a_random_crop_is_a_piece_of_the_resized_picture() -> None:
+    whole = eval_transform(replace(PLAIN, img_size=16, crop_pct=1.0), WHOLE)(
+        PHOTO.crop((0, 0, 24, 24))
+    )  # (3, 16, 16)
+    cut = train_transform(PLAIN, Augment("random", hflip=0.0))
+    seen = set()
+    torch.manual_seed(0)
+    for _ in range(300):
+        found = cut(PHOTO.crop((0, 0, 24, 24)))
+        places = [
+            (top, left)
+            for top in range(9)
+            for left in range(9)
+            if torch.equal(whole[:, top : top + 8, left : left + 8], found)
+        ]
+        assert len(places) == 1
+        seen.update(places)
+    assert {0, 8} <= {top for top, _ in seen} and {0, 8} <= {left for _, left in seen}
+
+
+def test_padding_lets_a_random_crop_shift_a_picture_into_the_black() -> None:
+    white = Image.new("RGB", (32, 32), "white")
+    plain = Preprocess(img_size=32, crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+    cut = train_transform(plain, Augment("random", padding=4, hflip=0.0))
+    torch.manual_seed(0)
+    shares = {float(cut(white).mean()) for _ in range(200)}
+    assert {height * width / 1024 for height in (28, 32) for width in (28, 32)} <= shares
+    assert min(shares) == 28 * 28 / 1024 and max(shares) == 1
+    # without padding, and when scoring, the picture is as it was
+    for same in (
+        train_transform(plain, Augment("random", hflip=0.0)),
+        eval_transform(plain, Augment("random", padding=4)),
+    ):
+        assert bool((same(white) == 1).all())
+
+
+def test_center_trains_on_what_is_scored() -> None:
+    still = Augment("center", hflip=0.0)
+    assert torch.equal(train_transform(PLAIN, still)(PHOTO), eval_transform(PLAIN, still)(PHOTO))
+    assert torch.equal(
+        eval_transform(PLAIN, still)(PHOTO), eval_transform(PLAIN, Augment("random"))(PHOTO)
+    )
+
+
 @pytest.mark.parametrize(
     "augment",
     [
         Augment(),
         Augment(color_jitter=0.4, vflip=0.5),
         Augment(random_erasing=1.0),
+        Augment("random", hflip=0.0),
+        Augment("random", padding=4),
         *(Augment(auto_augment=name) for name in AUTO_AUGMENTS),
     ],
 )
@@ -128,8 +174,10 @@ def test_augment_comes_back_from_json() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop_mode": "center"}, "crop_mode is 'center'; known: rrc, resize"),
+        ({"crop_mode": "middle"}, "crop_mode is 'middle'; known: rrc, resize, random, center"),
         ({"auto_augment": "rand"}, "auto_augment is 'rand'; known: randaugment"),
+        ({"padding": -1}, "padding is -1; expected 0 to 8192 pixels"),
+        ({"padding": 1.5}, "padding is 1.5"),
         ({"hflip": 1.5}, "hflip is 1.5; a probability"),
         ({"random_erasing": float("nan")}, "random_erasing is nan"),
         ({"color_jitter": -1.0}, "color_jitter is -1.0"),

@@ -181,12 +181,18 @@ def train_mask(
     mean: Annotated[tuple[float, float, float] | None, typer.Option(help="Of R G B.")] = None,
     std: Annotated[tuple[float, float, float] | None, typer.Option(help="Of R G B.")] = None,
     train_crop_mode: Annotated[
-        str | None, typer.Option(help="rrc (random resized crop) or resize (whole picture).")
+        str | None,
+        typer.Option(
+            help="rrc (random resized crop), resize (whole picture), random (crop) or center."
+        ),
     ] = None,
     scale: Annotated[
         tuple[float, float] | None, typer.Option(help="Area of a random crop.")
     ] = None,
     ratio: Annotated[tuple[float, float] | None, typer.Option(help="Its width / height.")] = None,
+    padding: Annotated[
+        int | None, typer.Option(help="Black pixels around a picture before a random crop.")
+    ] = None,
     hflip: Annotated[float | None, typer.Option(help="Probability.")] = None,
     vflip: Annotated[float | None, typer.Option(help="Probability.")] = None,
     color_jitter: Annotated[float | None, typer.Option(help="Strength.")] = None,
@@ -268,6 +274,7 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
         "crop_mode": "train_crop_mode",
         "scale": "scale",
         "ratio": "ratio",
+        "padding": "padding",
         "hflip": "hflip",
         "vflip": "vflip",
         "color_jitter": "color_jitter",

@@ -82,6 +82,7 @@ OPTIONS: dict[str, tuple[str, Kind]] = {
     "train-crop-mode": ("augment.crop_mode", TEXT),
     "scale": ("augment.scale", _numbers(2)),
     "ratio": ("augment.ratio", _numbers(2)),
+    "padding": ("augment.padding", WHOLE),
     "hflip": ("augment.hflip", NUMBER),
     "vflip": ("augment.vflip", NUMBER),
     "color-jitter": ("augment.color_jitter", NUMBER),
