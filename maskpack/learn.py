@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maskpack import bits, methods, packfile
 from maskpack.backbones import RUN_PREFIX
 from maskpack.critic import SMALLEST
 from maskpack.errors import OptionError, RunError, UnknownName, one_line
 from maskpack.evaluate import evaluate
-from maskpack.methods.base import Recipe, steps_to_flip
+from maskpack.masking import LEARNT
+from maskpack.methods.base import Carried, Earlier, Recipe, steps_to_flip
 from maskpack.network import HEAD_INITS, check_output, task_network
 from maskpack.packing import info_of, unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.resolve import open_backbone, pack_run
 from maskpack.runs import Run, State
+from maskpack.sequences import Sequence, begun, keeps, save_sequence, start_of
 from maskpack.tasks import open_task
 from maskpack.tasks.splits import VAL_FRACTION, train_and_val
 from maskpack.teaching import open_teacher
@@ -35,6 +37,7 @@ from maskpack.train import (
     Stopped,
     Trainer,
     learnt_tensors,
+    load_learnt,
     lr_factor,
 )
 
@@ -104,6 +107,7 @@ class Session:
     preprocess: Preprocess
     augment: Augment
     teacher: nn.Module | None = None
+    sequence: Sequence | None = None  # the tasks to keep, where the method keeps any
 
     def resolved(self) -> dict[str, Any]:
         """Every option with its value, as options.json keeps them."""
@@ -141,8 +145,8 @@ class Session:
             }
         )
 
-    def best_state(self, row: Mapping[str, Any]) -> State:
-        """What best.safetensors keeps: enough to pack without the backbone."""
+    def best_state(self, row: Mapping[str, Any], kept: Mapping[str, Tensor]) -> State:
+        """What best.safetensors keeps: enough to pack without the backbone, and the keeper's."""
         meta = {
             "name": self.options.name or self.options.task,
             "method": self.options.method,
@@ -152,7 +156,20 @@ class Session:
             "backbone": vars(info_of(self.backbone)),
             "info": self.info(row),
         }
-        return State(learnt_tensors(self.network), as_json(meta))
+        return State({**learnt_tensors(self.network), **kept}, as_json(meta))
+
+    def carried(self, trainer: Trainer) -> Sequence:
+        """What the next task of a sequence starts from; the best epoch's state is in place."""
+        assert self.sequence is not None
+        own = self.network.own_tensors()
+        prefix = f"{self.backbone.head}."
+        head = {name.removeprefix(prefix): tensor for name, tensor in own["head"].items()}
+        learnt = LEARNT[self.network.norms]
+        norms = {n: t for n, t in own.get("norms", {}).items() if n.rpartition(".")[2] in learnt}
+        name = self.options.name or self.options.task
+        entry = {"name": name, "norms": self.network.norms, "info": self.info(trainer.best or {})}
+        tensors = trainer.keeper.carry(trainer.pictures, self.task.loss)
+        return self.sequence.next(trainer.keeper, entry, Earlier(name, head, norms), tensors)
 
 
 def as_json(value: Any) -> Any:
@@ -165,9 +182,14 @@ def as_json(value: Any) -> Any:
 
 
 def open_session(
-    options: Options, backbone: Backbone | None = None, task: Task | None = None
+    options: Options,
+    backbone: Backbone | None = None,
+    task: Task | None = None,
+    start: Run | None = None,
 ) -> Session:
     """Open what the options name and check that they fit together; take what is open already.
+
+    `start` is the run whose network the backbone is, if its name does not say where that lies.
 
     Raises:
         MaskpackError: a name, a value or a file is wrong; nothing has been written.
@@ -206,9 +228,15 @@ def open_session(
         head_init=recipe.head_init,
         seed=options.seed,
     )
+    sequence = None
+    if keeps(method):
+        if start is None and backbone.name.startswith(RUN_PREFIX):
+            start = Run(backbone.name.removeprefix(RUN_PREFIX))
+        before = start_of(start, method, options.name or options.task)
+        sequence = before or begun(method, info_of(backbone))
     teacher = open_teacher(options.teacher, task, preprocess) if options.teacher else None
     check_output(network, task, backbone, preprocess.img_size)
-    return Session(options, backbone, task, network, recipe, preprocess, augment, teacher)
+    return Session(options, backbone, task, network, recipe, preprocess, augment, teacher, sequence)
 
 
 def learn(
@@ -261,7 +289,7 @@ def learn(
                 if isinstance(event, EpochDone):
                     # best before last: a kill between the two repeats this epoch, no more
                     if event.is_best:
-                        run.save_best(session.best_state(event.row))
+                        run.save_best(session.best_state(event.row, trainer.kept_tensors()))
                     run.save_last(trainer.state())
                     run.write_metrics(trainer.history)
                     run.add_timing({"epoch": event.row["epoch"], "seconds": event.seconds})
@@ -269,6 +297,11 @@ def learn(
         except Stopped:
             run.save_last(trainer.state())
             raise
+        if session.sequence is not None:
+            best = run.load_best()
+            load_learnt(trainer.network, best)
+            trainer.load_kept(best)
+            save_sequence(run, session.carried(trainer))
         for line in verdict(session, run):
             say(line)
         run.write_result({"test": score_test(session, run), "best": trainer.best})
@@ -292,6 +325,7 @@ def make_trainer(session: Session) -> Trainer:
         device=pick_device(session.options.device),
         amp=session.options.amp,
         teacher=session.teacher,
+        carried=session.sequence.carried if session.sequence else Carried(),
     )
 
 

@@ -136,7 +136,7 @@ def apply_task(network: nn.Module, task: PackedTask, backbone: Backbone) -> nn.M
         for role, arrays in own.items()
         for name, array in arrays.items()
     }
-    weights |= _effective_weights(task, backbone, state)
+    weights |= _effective_weights(task, base | weights, state)
     # the task's own come last: a weight that two modules share also stands under its other name
     pristine = {name: t for name, t in base.items() if name not in weights}
     replace_head(network, backbone.head, outputs, seed=0)
@@ -180,8 +180,9 @@ def _check_own(
 
 
 def _effective_weights(
-    task: PackedTask, backbone: Backbone, state: Mapping[str, Tensor]
+    task: PackedTask, pristine: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
+    """Masks put on the backbone's weights, or on those that the task brings itself."""
     try:
         method = methods.make(task.method, task.options)
     except (UnknownName, OptionError) as error:
@@ -201,7 +202,6 @@ def _effective_weights(
             _misfit(task, key, f"is stored as {kept.dtype}, expected {field.dtype}")
         for layer, array in task.arrays(key).items():
             masks.setdefault(layer, {})[key] = torch.from_numpy(array.copy())
-    pristine = backbone.state()
     effective = {}
     for layer, mask in masks.items():
         if layer not in pristine or layer not in state:

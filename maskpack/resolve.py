@@ -14,10 +14,11 @@ from torch import Tensor
 
 from maskpack import backbones, codec, methods, packfile
 from maskpack.errors import BackboneError, MaskpackError, OptionError, PackFormatError
-from maskpack.packed import BITS, OWN, BackboneInfo, Pack, PackedTask
+from maskpack.packed import BITS, BackboneInfo, Pack, PackedTask
 from maskpack.packing import check_fits, mask_streams, own_streams, unpack_task
 from maskpack.preprocess import Preprocess
 from maskpack.runs import Run, State
+from maskpack.sequences import pack_sequence
 
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
@@ -49,6 +50,8 @@ def open_backbone(
         raise BackboneError(f"{name} brings its own weights; leave --weights out")
     path, _, task_name = name.removeprefix(backbones.RUN_PREFIX).partition("#")
     pack = open_pack(path, trust_code=trust_code or own)
+    if _is_run(pack) and not task_name:
+        pack = pack_run(Run(path))  # of a sequence, the network as its last task has it
     task = pack.task(task_name or None)
     if name in via:
         raise BackboneError(f"{path} comes back to itself as its backbone; the file is damaged")
@@ -138,7 +141,7 @@ def _brings_every_weight(task: PackedTask, base: Backbone) -> bool:
     A task may keep just a few in `weights`: those that a fine-tuned network changed and no mask
     can say.
     """
-    if "weights" not in task.streams or not task.streams.keys() <= set(OWN):
+    if "weights" not in task.streams:
         return False
     if any(stream.delta for stream in task.streams.values()):
         return False  # differences to the backbone's own values
@@ -163,7 +166,7 @@ def _is_run(pack: Pack) -> bool:
 
 
 def open_pack(path: str | Path, *, trust_code: bool = True) -> Pack:
-    """A pack file, or a run's folder as the pack of its one task.
+    """A pack file, or a run's folder as the pack of its task: of all tasks of its sequence.
 
     A run's method may be code of the user's own, unless it is not the user who named the run.
 
@@ -176,7 +179,8 @@ def open_pack(path: str | Path, *, trust_code: bool = True) -> Pack:
         run = Run(path)
         if not trust_code:
             refuse_code(path, ":" in str(run.load_best().meta.get("method")), "its method")
-        return pack_run(run)
+        own = pack_run(run)
+        return pack_sequence(run, own.task()) or own
     if not path.exists():
         raise PackFormatError(f"{path}: no such file; expected a pack or a run's folder")
     return packfile.read(path)
@@ -234,7 +238,10 @@ def split_learnt(state: State) -> tuple[dict[str, dict[str, Tensor]], dict[str, 
     for layer in state.meta["layers"]:  # the network's order, which the file sorts away
         params[layer] = {}
     for key, value in state.tensors.items():
-        kind, first, second = key.split("/", 2)
+        kind, _, rest = key.partition("/")
+        if kind == "keeper":  # what training goes on with, and no part of the network
+            continue
+        first, _, second = rest.partition("/")
         (params if kind == "params" else own).setdefault(first, {})[second] = value
     return params, own
 
@@ -259,9 +266,12 @@ def merge(packs: Mapping[str, Pack] | list[Pack]) -> Pack:
             )
         for name, task in pack.tasks.items():
             if name in tasks:
+                several = [p for p in listed if p.path == pack.path and len(p.tasks) > 1]
+                advice = f"name one anew: NEW={pack.path}"
+                if several:  # a run of a sequence, most likely
+                    advice = f"{pack.path} holds {len(pack.tasks)} tasks: leave the other out"
                 raise MaskpackError(
-                    f"task {name!r} is in {tasks[name].source} and in {pack.path}; "
-                    f"name one anew: NEW={pack.path}"
+                    f"task {name!r} is in {tasks[name].source} and in {pack.path}; {advice}"
                 )
             tasks[name] = task
     return Pack(first.backbone, tasks)

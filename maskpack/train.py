@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from maskpack.critic import Critic
 from maskpack.errors import OptionError, TrainingError
 from maskpack.evaluate import evaluate
 from maskpack.masking import MaskedNetwork, named_params
+from maskpack.methods.base import Carried, Keeper
 from maskpack.runs import State
 from maskpack.tasks.loading import batches, count_batches
 from maskpack.teaching import soft_loss
@@ -88,13 +89,16 @@ class Trainer:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     amp: bool = False
     teacher: nn.Module | None = None
+    carried: Carried = field(default_factory=Carried)  # of the earlier tasks of a sequence
 
     def __post_init__(self) -> None:
         self.network.to(self.device).to(memory_format=torch.channels_last)
+        plain, head = self.network.network, self.network.head
+        self.keeper = self.network.method.keeper(plain, head, self.carried) or Keeper()
         if self.teacher is not None:
             self.teacher.eval().to(self.device)
         self.network.keeps_masks = self.recipe.size_penalty > 0
-        self.optimizers = make_optimizers(self.network, self.recipe)
+        self.optimizers = make_optimizers(self.network, self.recipe, self.keeper.trained())
         self.critic = None
         if self.task.adversarial:
             channels = 3 + self.task.outputs()
@@ -126,6 +130,7 @@ class Trainer:
             begin = time.monotonic()
             yield from self._train_epoch(tick)
             row = self._validate(tick)
+            self.keeper.validated(self.epoch, row)
             is_best = self._is_best(row)
             self.best = row if is_best else self.best
             self.history.append(row)
@@ -134,6 +139,8 @@ class Trainer:
 
     def _train_epoch(self, tick: Callable[[], None]) -> Iterator[Progress]:
         self.network.train()
+        if self.step == 0:
+            self.keeper.begin_epoch(self.epoch, self.recipe.epochs)
         data = batches(
             self.train_data,
             self.task.transform(self.preprocess, self.augment, training=True),
@@ -162,10 +169,25 @@ class Trainer:
             )
         tick()
 
+    def pictures(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training pictures and their targets, as they are scored, in batches."""
+        self.network.eval()
+        for images, target in batches(
+            self.train_data,
+            self.task.transform(self.preprocess, self.augment, training=False),
+            batch_size=self.recipe.batch_size,
+            shuffle=False,
+            seed=self.seed,
+            epoch=0,
+            workers=self.workers,
+        ):
+            images = images.to(self.device, memory_format=torch.channels_last)
+            yield images, target.to(self.device)
+
     def _train_step(self, images: Tensor, target: Tensor) -> None:
         images = images.to(self.device, memory_format=torch.channels_last)
         target = target.to(self.device)
-        factor = lr_factor(self.recipe, self.epoch + self.step / self.steps)
+        factor = self._rate(self.epoch + self.step / self.steps)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
@@ -179,6 +201,9 @@ class Trainer:
             made = self.task.judged(output, target)
             self.critic.learn(images, made, self.task.real(target))
             loss = loss + self.critic.loss(images, made)
+        kept = self.keeper.loss(images, output)
+        if kept is not None:
+            loss = loss + kept
         if taught is not None:
             soft = soft_loss(output, taught.float(), self.recipe.temperature)
             loss = (1 - self.recipe.distill) * loss + self.recipe.distill * soft
@@ -197,9 +222,11 @@ class Trainer:
                 scores.grad = None  # the optimiser leaves it as it is, moments and all
         for parameter in self.network.at_rest(self.epoch, self.recipe.epochs):
             parameter.grad = None
+        self.keeper.after_backward()
         for role, optimizer in self.optimizers.items():
             if role == "head" or self.epoch >= self.recipe.head_epochs:
                 optimizer.step()
+        self.keeper.after_step()
         if self.recipe.size_penalty:
             self.network.confine()
         self._sums.loss += value * len(images)
@@ -207,6 +234,11 @@ class Trainer:
         if shares is not None:
             self._sums.metric = (self._sums.metric or 0.0) + float(shares.sum())
         self._sums.count += len(images)
+
+    def _rate(self, epoch: float) -> float:
+        """Share of the full learning rate at a moment, given in epochs and fractions of one."""
+        own = self.keeper.rate(epoch, self.recipe)
+        return lr_factor(self.recipe, epoch) if own is None else own
 
     @torch.no_grad()
     def _taught(self, images: Tensor) -> Tensor | None:
@@ -233,7 +265,7 @@ class Trainer:
         sums, metric = self._sums, self.task.metric
         row: dict[str, Any] = {
             "epoch": self.epoch + 1,
-            "lr": self.recipe.lr * lr_factor(self.recipe, self.epoch),
+            "lr": self.recipe.lr * self._rate(self.epoch),
             "train_loss": sums.loss / sums.count,
         }
         if sums.metric is not None:
@@ -245,6 +277,8 @@ class Trainer:
         return row
 
     def _is_best(self, row: dict[str, Any]) -> bool:
+        if not self.keeper.chooses(self.epoch, self.recipe.epochs):
+            return False
         if self.select == "last" or self.best is None:
             return True
         key = f"val_{self.task.metric}"
@@ -254,12 +288,17 @@ class Trainer:
 
     # ---- saving and restoring
 
+    def kept_tensors(self) -> dict[str, Tensor]:
+        """What the keeper adds to the state, under the names a run's file keeps it by."""
+        return {f"keeper/{name}": value for name, value in self.keeper.tensors().items()}
+
     def state(self) -> State:
         """Everything needed to continue from here."""
         tensors = learnt_tensors(self.network)
         tensors |= {f"counter/{name}": value for name, value in _counters(self.network).items()}
         if self.critic is not None:
             tensors |= {f"critic/{name}": value for name, value in self.critic.state().items()}
+        tensors |= self.kept_tensors()
         tensors["rng/cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
@@ -280,6 +319,7 @@ class Trainer:
     def restore(self, state: State) -> None:
         """Inverse of `state`."""
         load_learnt(self.network, state)
+        self.load_kept(state)
         counters = _counters(self.network)
         for key, value in state.tensors.items():
             kind, _, rest = key.partition("/")
@@ -304,6 +344,12 @@ class Trainer:
         self.history, self.best = state.meta["history"], state.meta["best"]
         self._sums = _Sums(**state.meta["sums"])
         self._restored = True
+
+    @torch.no_grad()
+    def load_kept(self, state: State) -> None:
+        """Inverse of `kept_tensors`."""
+        for key, value in self.kept_tensors().items():
+            value.copy_(state.tensors[key])
 
 
 def learnt_tensors(network: MaskedNetwork) -> dict[str, Tensor]:
@@ -337,8 +383,10 @@ def _like(parameter: Tensor, value: Tensor) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
-def make_optimizers(network: MaskedNetwork, recipe: Recipe) -> dict[str, torch.optim.Optimizer]:
-    """One optimiser for the head, one for the rest.
+def make_optimizers(
+    network: MaskedNetwork, recipe: Recipe, more: Sequence[nn.Parameter] = ()
+) -> dict[str, torch.optim.Optimizer]:
+    """One optimiser for the head, one for the rest, `more` of a keeper included.
 
     Weight decay reaches only matrices and kernels that are trained themselves: decay on scores
     would pull them across their threshold, on frozen tensors it would change the backbone.
@@ -348,7 +396,8 @@ def make_optimizers(network: MaskedNetwork, recipe: Recipe) -> dict[str, torch.o
     """
     groups = network.trained_groups()
     head = groups.pop("head", [])
-    decayed = [p for p in groups.get("weights", []) if p.dim() > 1]
+    groups["weights"] = [*groups.get("weights", []), *more]
+    decayed = [p for p in groups["weights"] if p.dim() > 1]
     rest = [p for ps in groups.values() for p in ps if not any(p is d for d in decayed)]
     optimizers = {}
     if rest or decayed:

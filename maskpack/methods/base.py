@@ -106,6 +106,9 @@ class Keeper:
         """Whether the network as it is after an epoch, counted from 0, may be the result."""
         return True
 
+    def validated(self, epoch: int, row: Mapping[str, object]) -> None:
+        """Called with an epoch's line of metrics, before it is asked whether it `chooses`."""
+
     def trained(self) -> list[nn.Parameter]:
         """What is trained beside the network's own weights."""
         return []

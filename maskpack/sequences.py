@@ -1,0 +1,178 @@
+"""Tasks that one network learns one after another, and what a run of them hands to the next.
+
+carried.safetensors, in a run's folder: the network that the sequence began with, its tasks in order
+(name, norms mode, head, norms of its own, what a pack says of it), what the method's keeper gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from maskpack import methods
+from maskpack.errors import OptionError, RunError
+from maskpack.methods.base import Carried, Earlier, Method
+from maskpack.packed import BackboneInfo, Pack, PackedTask
+from maskpack.packing import mask_streams, own_streams
+from maskpack.runs import Run, State, load_state, save_state
+
+if TYPE_CHECKING:
+    from maskpack.methods.base import Keeper
+
+FILE = "carried.safetensors"
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What a finished run hands on. `about` is JSON of each task: name, norms, info."""
+
+    method: str
+    root: Mapping[str, Any]  # BackboneInfo of the network that the first task began with
+    about: tuple[Mapping[str, Any], ...]
+    carried: Carried
+
+    def next(
+        self,
+        keeper: Keeper,
+        entry: Mapping[str, Any],
+        task: Earlier,
+        tensors: Mapping[str, Tensor],
+    ) -> Sequence:
+        """The sequence after one more task; earlier heads are as its keeper has them now."""
+        before = self.carried.tasks
+        heads = keeper.heads()
+        if heads is not None:
+            pairs = zip(before, heads, strict=True)
+            before = tuple(dataclasses.replace(known, head=head) for known, head in pairs)
+        # an earlier score is no longer that of the network as it is now
+        about = [{**known, "info": _without(known["info"], "test")} for known in self.about]
+        return dataclasses.replace(
+            self, about=(*about, entry), carried=Carried((*before, task), tensors)
+        )
+
+
+def begun(method: Method, root: BackboneInfo) -> Sequence:
+    """A sequence before its first task, on the backbone it begins with."""
+    return Sequence(methods.name_of(method), vars(root), (), Carried())
+
+
+def keeps(method: Method) -> bool:
+    """Whether a method keeps the earlier tasks of a sequence."""
+    return type(method).keeper is not Method.keeper
+
+
+def save_sequence(run: Run, sequence: Sequence) -> None:
+    """Write what the next run of a sequence is to start from."""
+    tensors = {f"method/{name}": value for name, value in sequence.carried.tensors.items()}
+    for place, task in enumerate(sequence.carried.tasks):
+        tensors |= {f"head/{place}/{name}": value for name, value in task.head.items()}
+        tensors |= {f"norms/{place}/{name}": value for name, value in task.norms.items()}
+    meta = {"method": sequence.method, "root": sequence.root, "tasks": list(sequence.about)}
+    save_state(run.path / FILE, State(tensors, meta))
+
+
+def load_sequence(run: Run) -> Sequence | None:
+    """What a run hands on; None where its method keeps no earlier tasks, or it is not finished.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = run.path / FILE
+    if not path.is_file():
+        return None
+    state = load_state(path)
+    own: dict[str, Tensor] = {}
+    parts: dict[tuple[str, int], dict[str, Tensor]] = {}
+    try:
+        for key, value in state.tensors.items():
+            kind, _, rest = key.partition("/")
+            if kind == "method":
+                own[rest] = value
+            else:
+                place, _, name = rest.partition("/")
+                parts.setdefault((kind, int(place)), {})[name] = value
+        about = tuple(state.meta["tasks"])
+        tasks = tuple(
+            Earlier(entry["name"], parts["head", place], parts.get(("norms", place), {}))
+            for place, entry in enumerate(about)
+        )
+        root = state.meta["root"]
+        return Sequence(state.meta["method"], root, about, Carried(tasks, own))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: damaged: {error!r}") from error
+
+
+def start_of(run: Run | None, method: Method, task: str) -> Sequence | None:
+    """What a training of `task` goes on from, given the run it starts from; None: from nothing.
+
+    Raises:
+        OptionError: that run belongs to a sequence of another method, or knows the task already.
+    """
+    found = load_sequence(run) if run is not None and keeps(method) else None
+    if run is None or found is None:
+        return None
+    if found.method != methods.name_of(method):
+        raise OptionError(
+            f"{run.path} is one of a sequence by {found.method}; go on with --method "
+            f"{found.method}, or start from another network than this run's"
+        )
+    names = [known.name for known in found.carried.tasks]
+    if task in names:
+        raise OptionError(
+            f"{run.path} knows a task {task!r} already (its tasks: {', '.join(names)}); give this "
+            "one another --name"
+        )
+    return found
+
+
+def pack_sequence(run: Run, last: PackedTask) -> Pack | None:
+    """Every task of the sequence that ends with a run, `last` being the run's own as it is packed.
+
+    The weights are the run's, shared by all tasks; head and masks are each task's own, and of the
+    norms those that its norms mode says. None where the run hands nothing on.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    sequence = load_sequence(run)
+    if sequence is None:
+        return None
+    method = methods.make(last.method, last.options)
+    carried = sequence.carried
+    tasks = {}
+    try:
+        head = f"{sequence.root['head']}."
+        for place, (about, known) in enumerate(zip(sequence.about, carried.tasks, strict=True)):
+            reads, masks = method.shared(place, carried)
+            own = {"head": {head + name: value for name, value in known.head.items()}}
+            own["norms"] = _tensors(last, "norms") | dict(known.norms)
+            streams = mask_streams(reads, masks) | own_streams(own)
+            streams |= {key: stream for key, stream in last.streams.items() if key == "weights"}
+            is_last = place == len(carried.tasks) - 1
+            tasks[known.name] = PackedTask(
+                known.name,
+                last.method,
+                methods.options_of(reads),
+                about["norms"],
+                last.info if is_last else about["info"],
+                streams,
+                str(run.path),
+            )
+        return Pack(BackboneInfo(**sequence.root), tasks, run.path)
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run.path / FILE}: damaged: {error!r}") from error
+
+
+def _tensors(task: PackedTask, stream: str) -> dict[str, Tensor]:
+    if stream not in task.streams:
+        return {}
+    return {name: torch.from_numpy(array.copy()) for name, array in task.arrays(stream).items()}
+
+
+def _without(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
