@@ -5,6 +5,7 @@ A name is one of
     resnet50                    torchvision's, with the weights the papers used (IMAGENET1K_V1)
     resnet50/IMAGENET1K_V2      another weight set of torchvision's
     efficientnet_lite0          0, 1 or 2, with weights from the package registry
+    vgg16_bn_cifar              for 32 px pictures; vgg16_bn_cifar-w1.5 has 1.5 times the weights
     wrn28-decathlon             the Visual Decathlon's, for pictures of 64 px
     timm:NAME                   timm's, e.g. timm:resnet18.a1_in1k
     module:function             your own: a Python callable that returns a network
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 RUN_PREFIX = "run:"
 TIMM_PREFIX = "timm:"
 EFFICIENTNET_LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+VGG_CIFAR = "vgg16_bn_cifar"
 WIDE_RESNETS = ("wrn28-decathlon",)
 ENCODER_DECODERS = (
     "unet",
@@ -131,6 +133,10 @@ def open_backbone(
         from maskpack.backbones import wide_resnet
 
         return wide_resnet.build(name, chosen, seed, head)
+    if family == VGG_CIFAR or family.startswith(f"{VGG_CIFAR}-w"):
+        from maskpack.backbones import vgg_cifar
+
+        return vgg_cifar.build(name, chosen, seed, head)
     if names_code(name):
         from maskpack.backbones import callables
 

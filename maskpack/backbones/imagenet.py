@@ -16,7 +16,7 @@ import torchvision.models
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
-from maskpack.backbones import EFFICIENTNET_LITE, ENCODER_DECODERS
+from maskpack.backbones import EFFICIENTNET_LITE, ENCODER_DECODERS, VGG_CIFAR
 from maskpack.backbones.base import Backbone, find_head, make_backbone, seeded
 from maskpack.backbones.weights import fit_weights, read_weights
 from maskpack.errors import BackboneError, UnknownName
@@ -78,7 +78,7 @@ def choose_set(name: str, known: list[str], usual: str, *, random: bool) -> tupl
 def unknown(name: str) -> UnknownName:
     """All names would fill the screen: the nearest ones, and how many others there are."""
     segmentation = torchvision.models.list_models(module=torchvision.models.segmentation)
-    everything = [*names(), *segmentation, *EFFICIENTNET_LITE, *ENCODER_DECODERS]
+    everything = [*names(), *segmentation, *EFFICIENTNET_LITE, *ENCODER_DECODERS, VGG_CIFAR]
     near = difflib.get_close_matches(name.lower(), everything, n=8, cutoff=0.5)
     near = near or ["densenet121", "mobilenet_v2", "resnet50", "vgg16_bn", "vit_b_16"]
     return UnknownName(
