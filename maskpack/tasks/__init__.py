@@ -10,6 +10,7 @@ from typing import Any
 from maskpack.errors import DataError, MaskpackError, OptionError, UnknownName
 from maskpack.tasks.base import SPLITS, Classification, LabelledImages, Task
 from maskpack.tasks.builtin import BUILTIN, builtin_task
+from maskpack.tasks.decathlon import DECATHLON, decathlon_task
 from maskpack.tasks.dense import Dense
 from maskpack.tasks.image_folder import is_folder_task, open_folder
 from maskpack.tasks.image_to_image import IMAGE_TO_IMAGE, KINDS
@@ -19,6 +20,7 @@ from maskpack.tasks.torchvision_tasks import ALIASES, TORCHVISION, torchvision_t
 
 __all__ = [
     "BUILTIN",
+    "DECATHLON",
     "IMAGE_TO_IMAGE",
     "KNOWN",
     "SPLITS",
@@ -33,7 +35,12 @@ __all__ = [
     "open_task",
 ]
 
-KNOWN: tuple[str, ...] = (*sorted(BUILTIN), *sorted(IMAGE_TO_IMAGE), *sorted(TORCHVISION))
+KNOWN: tuple[str, ...] = (
+    *sorted(BUILTIN),
+    *sorted(IMAGE_TO_IMAGE),
+    *sorted(TORCHVISION),
+    *sorted(DECATHLON),
+)
 
 
 def open_task(
@@ -57,6 +64,8 @@ def open_task(
     key = ALIASES.get(name.lower(), name.lower())
     if key in IMAGE_TO_IMAGE:
         return IMAGE_TO_IMAGE[key](name, root, options or {})
+    if key in DECATHLON and not options:
+        return decathlon_task(key, root)
     if root is not None and is_mask_folder(root):
         return mask_folder_task(name, root, options or {})
     if options:

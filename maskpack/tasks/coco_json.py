@@ -46,17 +46,10 @@ def read_annotations(path: Path, folder: Path) -> Annotations:
         raise DataError(f"{path}: no such file; expected COCO's annotations there")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected the pictures of {path.name}")
-    try:
-        with path.open(encoding="utf-8") as file:
-            document = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: is no json ({reason}); it is damaged or cut short") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: is not as COCO's; expected images, annotations, categories")
+    document = read_document(path)
     there = {one.name for one in folder.iterdir()}  # one look instead of 100,000
     pictures = {}
-    for where, record in _records(path, document, "images"):
+    for where, record in records(path, document, "images"):
         name = member(record, "file_name", str, where)
         if name not in there:
             raise DataError(f"{path}: lists {name!r}, which is not in {folder}")
@@ -66,10 +59,27 @@ def read_annotations(path: Path, folder: Path) -> Annotations:
         raise DataError(f"{path}: lists no images")
     categories = {
         member(record, "id", int, where): member(record, "name", str, where)
-        for where, record in _records(path, document, "categories")
+        for where, record in records(path, document, "categories")
     }
-    records = [record for _, record in _records(path, document, "annotations")]
-    return Annotations(path, pictures, dict(sorted(categories.items())), records)
+    listed = [record for _, record in records(path, document, "annotations")]
+    return Annotations(path, pictures, dict(sorted(categories.items())), listed)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A json of COCO's, as it is.
+
+    Raises:
+        DataError: it cannot be read, is no json or none of an object.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            document = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: is no json ({reason}); it is damaged or cut short") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: is not as COCO's; expected images, annotations, categories")
+    return document
 
 
 def member(record: dict[str, Any], key: str, kind: type[T], where: str) -> T:
@@ -85,9 +95,12 @@ def member(record: dict[str, Any], key: str, kind: type[T], where: str) -> T:
     return value
 
 
-def _records(
-    path: Path, document: dict[str, Any], key: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def records(path: Path, document: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those of a list of the json, each with the words that name it in a message.
+
+    Raises:
+        DataError: there is no such list, or something else is in it.
+    """
     for place, record in enumerate(member(document, key, list, str(path))):
         where = f"{path}: {key}[{place}]"
         if not isinstance(record, dict):
