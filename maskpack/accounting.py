@@ -11,6 +11,8 @@ Coefficients (KSM's scales, the affine k) count in each. Papers count what a met
 what a file holds: the first three take shapes from the pack's tables, a bit for a mask bit and four
 bytes for any other number, however the pack codes or rounds it. The pretraining task is one of the
 tasks that papers count, and the backbone its network: five tasks in a pack are the papers' six.
+Where the tasks share a network of their own, which PackNet and others make of the backbone, that is
+counted once, and the backbone not at all: nothing needs it any more.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from maskpack.report import PARTS, Row, header_shares, shown_bytes, stream_part,
 
 ALL = "all"
 FLOAT = 4  # bytes of a float32, in which papers keep everything but mask bits
+SHARED = ("weights", "norms")  # a network that several tasks learnt one after another
 STATISTICS = (".running_mean", ".running_var")
 
 
@@ -83,8 +86,9 @@ def account(pack: Pack, scope: str) -> dict[str, Any]:
     counts = find_scope(scope)
     tasks = list(pack.tasks.values())
     base = backbone_bytes(pack, scope)
-    parts: dict[str, float | None] = {"backbone": base}
-    parts["original head"] = _head_bytes(pack) if counts.heads else None
+    replaced = replaces_backbone(pack)
+    parts: dict[str, float | None] = {"backbone": None if replaced else base}
+    parts["original head"] = _head_bytes(pack) if counts.heads and not replaced else None
     counted = [counted_bytes(task, scope) for task in tasks]
     for part in PARTS:
         sizes = [size[part] for size in counted if part in size]
@@ -101,7 +105,7 @@ def account(pack: Pack, scope: str) -> dict[str, Any]:
         "file": str(pack.path) if pack.path else None,
         "scope": scope,
         "paper": counts.paper,
-        "tasks": 1 + len(tasks),
+        "tasks": len(tasks) + (not replaced),
         "unit": counts.unit,
         "headline": counts.headline.format(total / unit),
         "parts": {part: None if size is None else _in(unit, size) for part, size in parts.items()},
@@ -115,7 +119,7 @@ def account_rows(about: Mapping[str, Any]) -> list[Row]:
     sizes = about["parts"] | {"total": about["total"], "separate networks": about["separate"]}
     rows: list[Row] = [{"part": part, about["unit"]: size} for part, size in sizes.items()]
     if about["unit"] == "bytes":
-        base = max(about["parts"]["backbone"], 1)
+        base = about["parts"]["backbone"] or about["parts"].get("weights") or 1
         for row in rows:
             size = row["bytes"]
             row |= {"MB": size / 1e6, "MiB": size / 2**20, "backbones": size / base}
@@ -158,8 +162,19 @@ def counted_bytes(task: PackedTask, scope: str) -> dict[str, float]:
         part = stream_part(key, stream)
         if part in parts:
             each = 1 / 8 if stream.dtype == BITS else FLOAT
-            parts[part] += each * _count(task, key, counts.statistics)
+            sharing = stream.users if part in SHARED else 1
+            parts[part] += each * _count(task, key, counts.statistics) / sharing
     return parts
+
+
+def replaces_backbone(pack: Pack) -> bool:
+    """Whether the tasks share whole weights of their own that take the backbone's place."""
+    tasks = list(pack.tasks.values())
+    kept = [task.streams.get("weights") for task in tasks]
+    if len(tasks) < 2 or any(s is None or s.delta or s.users < len(tasks) for s in kept):
+        return False
+    numbers = sum(_count(tasks[0], part) for part in SHARED if part in tasks[0].streams)
+    return FLOAT * numbers >= pack.backbone.size_bytes
 
 
 def shown_parts(pack: Pack, task: str, scope: str) -> dict[str, int | None]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from maskpack.preprocess import Augment, Preprocess
     from maskpack.tasks.base import Task
 
+Watch = Callable[[Tensor, Any], None]  # output and target of a batch
+
 
 @dataclass(frozen=True)
 class Score:
@@ -45,8 +47,11 @@ def evaluate(
     device: torch.device | str = "cpu",
     amp: bool = False,
     tick: Callable[[], None] = lambda: None,
+    watch: Watch | None = None,
 ) -> Score:
-    """Metrics and mean loss of a network in eval mode. `tick` is called after every batch."""
+    """Metrics and mean loss of a network in eval mode. `tick` is called after every batch, `watch`
+    with what the network gave for it and what it should have.
+    """
     pictures = batches(
         dataset,
         task.transform(preprocess, augment, training=False),
@@ -56,7 +61,7 @@ def evaluate(
         epoch=0,
         workers=workers,
     )
-    return evaluate_batches(network, task, pictures, device=device, amp=amp, tick=tick)
+    return evaluate_batches(network, task, pictures, device=device, amp=amp, tick=tick, watch=watch)
 
 
 @torch.no_grad()
@@ -68,6 +73,7 @@ def evaluate_batches(
     device: torch.device | str = "cpu",
     amp: bool = False,
     tick: Callable[[], None] = lambda: None,
+    watch: Watch | None = None,
 ) -> Score:
     """`evaluate` on batches that are made already: float32 (batch, 3, h, w), target."""
     network = network.eval().to(device).to(memory_format=torch.channels_last)
@@ -82,6 +88,8 @@ def evaluate_batches(
         output = output.float()
         mean = float(task.loss(output, target))
         meter.update(output, target, mean)
+        if watch is not None:
+            watch(output, target)
         loss += mean * len(images)
         count += len(images)
         tick()
