@@ -19,6 +19,7 @@ from maskpack.errors import OptionError, RunError, UnknownName, one_line
 from maskpack.evaluate import evaluate
 from maskpack.masking import LEARNT
 from maskpack.methods.base import Carried, Earlier, Recipe, steps_to_flip
+from maskpack.methods.schedule import SCHEDULES, lr_factor
 from maskpack.network import HEAD_INITS, check_output, task_network
 from maskpack.packing import info_of, unpack_task
 from maskpack.preprocess import Augment, Preprocess
@@ -26,11 +27,11 @@ from maskpack.resolve import open_backbone, pack_run
 from maskpack.runs import Run, State
 from maskpack.sequences import Sequence, begun, keeps, save_sequence, start_of
 from maskpack.tasks import open_task
+from maskpack.tasks.joint import Joint
 from maskpack.tasks.splits import VAL_FRACTION, train_and_val
 from maskpack.teaching import open_teacher
 from maskpack.train import (
     OPTIMIZERS,
-    SCHEDULES,
     SELECTIONS,
     EpochDone,
     Progress,
@@ -38,7 +39,6 @@ from maskpack.train import (
     Trainer,
     learnt_tensors,
     load_learnt,
-    lr_factor,
 )
 
 if TYPE_CHECKING:
@@ -166,10 +166,21 @@ class Session:
         head = {name.removeprefix(prefix): tensor for name, tensor in own["head"].items()}
         learnt = LEARNT[self.network.norms]
         norms = {n: t for n, t in own.get("norms", {}).items() if n.rpartition(".")[2] in learnt}
-        name = self.options.name or self.options.task
-        entry = {"name": name, "norms": self.network.norms, "info": self.info(trainer.best or {})}
+        info = self.info(trainer.best or {})
+        about = {"norms": self.network.norms, "info": info}
+        if isinstance(self.task, Joint):
+            tasks = []
+            for place, part in enumerate(self.task.parts):
+                rows = self.task.rows_of(place)
+                of_part = {"task": part.task.describe(), "augment": vars(part.augment)}
+                entry = {**about, "name": part.name, "info": as_json({**info, **of_part})}
+                heads = {name: tensor[rows] for name, tensor in head.items()}
+                tasks.append((entry, Earlier(part.name, heads)))  # one set of norms for all
+        else:
+            name = self.options.name or self.options.task
+            tasks = [({**about, "name": name}, Earlier(name, head, norms))]
         tensors = trainer.keeper.carry(trainer.pictures, self.task.loss)
-        return self.sequence.next(trainer.keeper, entry, Earlier(name, head, norms), tensors)
+        return self.sequence.after(tasks, trainer.keeper.heads(), tensors)
 
 
 def as_json(value: Any) -> Any:
@@ -215,9 +226,7 @@ def open_session(
             f"--img-size {preprocess.img_size}: a critic needs {SMALLEST} pixels or more; take "
             "another loss, or larger pictures"
         )
-    augment = replaced(task.augment, options.augment, "augmentation option")
-    if options.no_aug:
-        augment = Augment("resize", hflip=0.0)
+    augment = chosen_augment(options, task)
     network = task_network(
         dataclasses.replace(backbone, preprocess=preprocess),
         method,
@@ -229,7 +238,7 @@ def open_session(
         seed=options.seed,
     )
     sequence = None
-    if keeps(method):
+    if keeps(method) or isinstance(task, Joint):
         if start is None and backbone.name.startswith(RUN_PREFIX):
             start = Run(backbone.name.removeprefix(RUN_PREFIX))
         before = start_of(start, method, options.name or options.task)
@@ -237,6 +246,16 @@ def open_session(
     teacher = open_teacher(options.teacher, task, preprocess) if options.teacher else None
     check_output(network, task, backbone, preprocess.img_size)
     return Session(options, backbone, task, network, recipe, preprocess, augment, teacher, sequence)
+
+
+def chosen_augment(options: Options, task: Task) -> Augment:
+    """How training pictures are changed: as suits the task, or as the options say.
+
+    Raises:
+        MaskpackError: no such option, or a value that does not fit.
+    """
+    augment = replaced(task.augment, options.augment, "augmentation option")
+    return Augment("resize", hflip=0.0) if options.no_aug else augment
 
 
 def learn(
@@ -302,9 +321,10 @@ def learn(
             load_learnt(trainer.network, best)
             trainer.load_kept(best)
             save_sequence(run, session.carried(trainer))
-        for line in verdict(session, run):
+        for line in [*verdict(session, run), *trainer.keeper.verdict()]:
             say(line)
-        run.write_result({"test": score_test(session, run), "best": trainer.best})
+        kept = {"kept": trainer.keeper.record()} if trainer.keeper.record() else {}
+        run.write_result({"test": score_test(session, run), "best": trainer.best, **kept})
     return run
 
 

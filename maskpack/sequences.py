@@ -7,9 +7,9 @@ carried.safetensors, in a run's folder: the network that the sequence began with
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,6 @@ from maskpack.methods.base import Carried, Earlier, Method
 from maskpack.packed import BackboneInfo, Pack, PackedTask
 from maskpack.packing import mask_streams, own_streams
 from maskpack.runs import Run, State, load_state, save_state
-
-if TYPE_CHECKING:
-    from maskpack.methods.base import Keeper
 
 FILE = "carried.safetensors"
 
@@ -36,23 +33,27 @@ class Sequence:
     about: tuple[Mapping[str, Any], ...]
     carried: Carried
 
-    def next(
+    def after(
         self,
-        keeper: Keeper,
-        entry: Mapping[str, Any],
-        task: Earlier,
+        tasks: Iterable[tuple[Mapping[str, Any], Earlier]],
+        heads: Iterable[Mapping[str, Tensor]] | None,
         tensors: Mapping[str, Tensor],
     ) -> Sequence:
-        """The sequence after one more task; earlier heads are as its keeper has them now."""
+        """The sequence after one more training, which learnt `tasks`: `about` and Earlier of each.
+
+        `heads` are those of the tasks before as they are now (None: as they were).
+        """
         before = self.carried.tasks
-        heads = keeper.heads()
         if heads is not None:
             pairs = zip(before, heads, strict=True)
             before = tuple(dataclasses.replace(known, head=head) for known, head in pairs)
         # an earlier score is no longer that of the network as it is now
         about = [{**known, "info": _without(known["info"], "test")} for known in self.about]
+        added = list(tasks)
         return dataclasses.replace(
-            self, about=(*about, entry), carried=Carried((*before, task), tensors)
+            self,
+            about=(*about, *(entry for entry, _ in added)),
+            carried=Carried((*before, *(task for _, task in added)), tensors),
         )
 
 
@@ -147,19 +148,22 @@ def pack_sequence(run: Run, last: PackedTask) -> Pack | None:
     tasks = {}
     try:
         head = f"{sequence.root['head']}."
+        weights = {key: stream for key, stream in last.streams.items() if key == "weights"}
+        others = method.weights(carried)
+        if others:
+            weights = own_streams({"weights": _tensors(last, "weights") | others})
         for place, (about, known) in enumerate(zip(sequence.about, carried.tasks, strict=True)):
             reads, masks = method.shared(place, carried)
             own = {"head": {head + name: value for name, value in known.head.items()}}
             own["norms"] = _tensors(last, "norms") | dict(known.norms)
             streams = mask_streams(reads, masks) | own_streams(own)
-            streams |= {key: stream for key, stream in last.streams.items() if key == "weights"}
-            is_last = place == len(carried.tasks) - 1
+            streams |= weights
             tasks[known.name] = PackedTask(
                 known.name,
                 last.method,
                 methods.options_of(reads),
                 about["norms"],
-                last.info if is_last else about["info"],
+                last.info if known.name == last.name else about["info"],
                 streams,
                 str(run.path),
             )

@@ -10,18 +10,22 @@ from maskpack.errors import OptionError
 from maskpack.suites.keys import layered
 
 BASE = "base"  # stands for a method in the name of the base's run
+ALL = "all"  # stands for a task in the name of a joint training's run
 
 
 @dataclass(frozen=True)
 class MethodEntry:
     """A column of the tables: a method with options of its own, under a label.
 
-    In a `sequence` one network is overwritten, task after task.
+    In a `sequence` each task starts from the network that the one before left, `with_base` from
+    that of the base's own task, trained on. In a `joint` training one network learns all at once.
     """
 
     label: str
     method: str
     sequence: bool = False
+    with_base: bool = False
+    joint: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -79,6 +83,8 @@ class Suite:
 
     def options_of(self, task: str, label: str) -> dict[str, Any]:
         """Options of a cell, under their names in the file; `label` may be BASE."""
+        if task == ALL:
+            return layered(self.options, self.methods[label].options)
         entry = self.tasks[task]
         if label == BASE and self.base is not None:
             like = self.methods.get(self.base.method)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,7 +21,9 @@ from maskpack.packed import Pack, PackedTask
 from maskpack.packing import unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import task_bytes
-from maskpack.resolve import merge, open_pack, recoded
+from maskpack.resolve import merge, pack_run, recoded
+from maskpack.runs import Run
+from maskpack.sequences import pack_sequence
 from maskpack.suites.entries import BASE
 from maskpack.suites.opening import Opener
 from maskpack.suites.plan import Cell, base_cell, every_cell
@@ -76,7 +81,7 @@ class Measurer:
         suite, folder = self.opener.suite, self.opener.folder
         base_bytes = 0
         if self.base is not None and self.base.task in {cell.task for cell in self.cells.values()}:
-            pack = open_pack(folder.run(self.base))
+            pack = pack_run(Run(folder.run(self.base)))
             packfile.write(folder.path / BASE_FILE, pack)
             base_bytes = (folder.path / BASE_FILE).stat().st_size
             metrics[self.base.task] = _metric(pack)
@@ -101,11 +106,17 @@ class Measurer:
         tick: Callable[[], None],
     ) -> Row:
         folder = self.opener.folder
+        path = folder.pack(label, seed, self.opener.suite.seeds[0])
+        kept = [pack for cell in cells if (pack := self._sequence(cell)) is not None]
+        if kept:  # the last one's network answers all of its tasks
+            for name, task in kept[-1].tasks.items():
+                metrics[name] = str(task.info["task"]["metric"])
+            return _write_shared(path, kept[-1], found)
         shared: list[Pack] = []
         tasks: Row = {}
         for cell in cells:
             tick()
-            pack = open_pack(folder.run(cell))
+            pack = pack_run(Run(folder.run(cell)))
             metrics[cell.task] = _metric(pack)
             found["whole"] = _is_whole(pack)
             if not found["base"]:
@@ -119,19 +130,23 @@ class Measurer:
                 name = f"{RUN_PREFIX}{folder.path / BASE_FILE}"
                 about = dataclasses.replace(shared[0].backbone, name=name)
                 shared = [dataclasses.replace(pack, backbone=about) for pack in shared]
-            path = folder.pack(label, seed, self.opener.suite.seeds[0])
             packfile.write(path, merge([recoded(pack, coded=True) for pack in shared]))
-            header = path.stat().st_size - sum(size["coded"] for size in tasks.values())
-            for place, size in enumerate(tasks.values()):  # the header, shared by the tasks
-                share = header // len(tasks) + (place < header % len(tasks))
-                size["raw"] += share
-                size["coded"] += share
+            _add_header(tasks, path.stat().st_size)
         return tasks
 
-    # ---- after the next task
+    def _sequence(self, cell: Cell) -> Pack | None:
+        """A run that answers several tasks, as the pack of all of them."""
+        run = Run(self.opener.folder.run(cell))
+        return pack_sequence(run, pack_run(run).task())
+
+    # ---- after later tasks
 
     def _again(self) -> Iterator[tuple[Cell, Cell, Row | None]]:
-        """Cell, the one after it, and what is known of it already, for each neighbouring two."""
+        """Cell, a later one, and what is known of that task after it.
+
+        Of a sequence every later one; of tasks that share a backbone the next alone, as nothing
+        can have changed.
+        """
         suite, folder = self.opener.suite, self.opener.folder
         kept = folder.read(MEASURED) or {}
         known = {
@@ -141,9 +156,11 @@ class Measurer:
         order = list(suite.tasks)
         for label, entry in suite.methods.items():
             for seed in self.seeds:
-                for task, after in itertools.pairwise(order):
+                every, next_ones = itertools.combinations(order, 2), itertools.pairwise(order)
+                for task, after in every if entry.sequence else next_ones:
                     is_base = self.base is not None and task == self.base.task
-                    cell = self.base if is_base else self.cells.get((task, label, seed))
+                    own = self.cells.get((task, label, seed))
+                    cell = self.base if is_base and not entry.with_base else own
                     later = self.cells.get((after, label, seed))
                     if cell is None or later is None or folder.result(cell) in (None, {}):
                         continue
@@ -155,15 +172,19 @@ class Measurer:
 
     def _is_whole(self, cell: Cell) -> bool:
         if cell.label not in self._whole:  # tells a method, whatever the task
-            self._whole[cell.label] = _is_whole(open_pack(self.opener.folder.run(cell)))
+            self._whole[cell.label] = _is_whole(pack_run(Run(self.opener.folder.run(cell))))
         return self._whole[cell.label]
 
     def _score_again(self, cell: Cell, after: Cell, tick: Callable[[], None]) -> Row:
         opener, folder = self.opener, self.opener.folder
         if opener.suite.methods[after.label].sequence:
+            kept = self._sequence(after)
+            if kept is not None and cell.task in kept.tasks:
+                task = kept.tasks[cell.task]
+                return self._score(cell, task, unpack_task(task, opener.start(after)), tick)
             # the network as the later task left it, with the earlier one's own head
-            earlier = open_pack(folder.run(cell)).task()
-            later = open_pack(folder.run(after)).task()
+            earlier = pack_run(Run(folder.run(cell))).task()
+            later = pack_run(Run(folder.run(after))).task()
             streams = {**later.streams, "head": earlier.streams["head"]}
             task = dataclasses.replace(later, name=cell.task, info=earlier.info, streams=streams)
             return self._score(cell, task, unpack_task(task, opener.start(after)), tick)
@@ -192,6 +213,35 @@ class Measurer:
             tick=tick,
         )
         return score.record()
+
+
+def _write_shared(path: Path, pack: Pack, found: Row) -> Row:
+    """Write tasks that share weights; `found` gets the bytes of those, tasks get their own's."""
+    tasks: Row = {name: {} for name in pack.tasks}
+    for kind, on in (("raw", False), ("coded", True)):
+        kept = recoded(pack, coded=on)
+        streams = {
+            name: {sha256(s.data.data).digest(): s.data.nbytes for s in task.streams.values()}
+            for name, task in kept.tasks.items()
+        }
+        users = Counter(key for own in streams.values() for key in own)
+        for name, own in streams.items():
+            tasks[name][kind] = sum(size for key, size in own.items() if users[key] == 1)
+        sizes = {key: size for own in streams.values() for key, size in own.items()}
+        shared = sum(size for key, size in sizes.items() if users[key] > 1)
+    packfile.write(path, kept)
+    _add_header(tasks, path.stat().st_size - shared)
+    found |= {"base": shared, "whole": False}
+    return tasks
+
+
+def _add_header(tasks: Row, size: int) -> None:
+    """Share out among the tasks what a file of `size` bytes has beyond their coded streams."""
+    header = size - sum(own["coded"] for own in tasks.values())
+    for place, own in enumerate(tasks.values()):
+        share = header // len(tasks) + (place < header % len(tasks))
+        own["raw"] += share
+        own["coded"] += share
 
 
 def _metric(pack: Pack) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,18 +14,19 @@ from maskpack.backbones import RUN_PREFIX
 from maskpack.backbones.base import Backbone, make_backbone
 from maskpack.errors import BackboneError, DataError, MaskpackError, OptionError
 from maskpack.evaluate import evaluate
-from maskpack.learn import Options, Session, open_session
+from maskpack.learn import Options, Session, chosen_augment, open_session
 from maskpack.packing import unpack_task
-from maskpack.preprocess import Preprocess
+from maskpack.preprocess import Augment, Preprocess
 from maskpack.recipes import with_recipe
-from maskpack.resolve import check_base, open_backbone, open_pack
+from maskpack.resolve import check_base, open_backbone, pack_run
 from maskpack.runs import Run
-from maskpack.suites.entries import BASE, Suite
+from maskpack.suites.entries import ALL, BASE, Suite, TaskEntry
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.keys import FILES, fields_of
 from maskpack.suites.plan import Cell
 from maskpack.tasks import open_task
 from maskpack.tasks.base import Task
+from maskpack.tasks.joint import joint_task
 from maskpack.tasks.splits import Subset
 
 
@@ -46,11 +48,12 @@ class Opener:
         Raises:
             MaskpackError: something does not fit.
         """
-        return open_session(self.options(cell), self.start(cell), self.task(cell))
+        start = None if cell.start is None else Run(self.folder.run(cell.start))
+        return open_session(self.options(cell), self.start(cell), self.task(cell), start)
 
     def options(self, cell: Cell) -> Options:
         """The options of a cell, as `train-mask` would have them."""
-        entry = self.suite.tasks[cell.task]
+        entry = self.suite.tasks.get(cell.task, TaskEntry(ALL, ALL))
         fields = fields_of(self.suite.options_of(cell.task, cell.label), self.data)
         named = fields.pop("named", None)
         options = Options(
@@ -69,12 +72,27 @@ class Opener:
     def task(self, cell: Cell) -> Task:
         """The task of a cell; those that differ only in what is no option of the task are one."""
         options = self.options(cell)
+        if cell.task == ALL:
+            parts = {
+                part.task: (self.task(part), self._augment(part)) for part in self._parts(cell)
+            }
+            return joint_task(ALL, parts, options.val_fraction)
         key = repr((options.task, options.data, options.download, sorted(options.task_set.items())))
         if key not in self._tasks:
             self._tasks[key] = open_task(
                 options.task, options.data, options.download, options.task_set
             )
         return self._tasks[key]
+
+    def _augment(self, cell: Cell) -> Augment:
+        """How the pictures of a task are changed while it is trained."""
+        return chosen_augment(self.options(cell), self.task(cell))
+
+    def _parts(self, cell: Cell) -> list[Cell]:
+        """A cell for each task that one trains: of a joint training, all of the suite."""
+        if cell.task != ALL:
+            return [cell]
+        return [dataclasses.replace(cell, task=task) for task in self.suite.tasks]
 
     # ---- what a cell starts from
 
@@ -93,7 +111,7 @@ class Opener:
     def network(self, cell: Cell) -> Backbone:
         """What a finished cell has learnt, as the backbone of others."""
         path = self.folder.run(cell)
-        pack = open_pack(path)
+        pack = pack_run(Run(path))
         task, base = pack.task(), self.start(cell)
         check_base(pack, task, base)
         preprocess = Preprocess(**task.info["preprocess"])
@@ -142,7 +160,7 @@ class Opener:
                     opened = {key: self._plain(root)}
                 session = open_session(self.options(cell), opened[key], self.task(cell))
                 score = _tried(session) if keys[1] in new else {}
-            metric = self.suite.tasks[cell.task].metric
+            metric = self.suite.tasks[cell.task].metric if cell.task != ALL else None
             if score and metric is not None:
                 self.suite.value(cell.task, metric, score)
             seen |= set(new)
@@ -151,7 +169,7 @@ class Opener:
         """Raise DataError where data are missing, all of them in one line."""
         tasks: dict[str, list[str]] = {}
         sources: dict[str, str] = {}
-        for cell in cells:
+        for cell in itertools.chain.from_iterable(map(self._parts, cells)):
             options, entry = self.options(cell), self.suite.tasks[cell.task]
             places = [] if options.download or options.data is None else [options.data]
             places += [str(options.task_set[key]) for key in FILES if options.task_set.get(key)]

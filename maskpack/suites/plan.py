@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskpack.errors import UnknownName
-from maskpack.suites.entries import BASE, Suite
+from maskpack.suites.entries import ALL, BASE, Suite
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,17 @@ def every_cell(suite: Suite, seeds: Collection[int] | None = None) -> list[Cell]
     for seed in suite.seeds if seeds is None else seeds:
         last = dict.fromkeys(suite.methods, base)  # the network that a sequence overwrites
         for task in suite.tasks:
-            if base is not None and task == base.task:
-                continue
             for label, entry in suite.methods.items():
+                if entry.joint or (base and task == base.task and not entry.with_base):
+                    continue
                 start = None if entry.method == "scratch" else base
                 if entry.sequence:
                     start = last[label]
                 cell = Cell(task, label, seed, start)
                 last[label] = cell
                 cells.append(cell)
+        joint = [entry for entry in suite.methods.values() if entry.joint]
+        cells += [Cell(ALL, entry.label, seed, base) for entry in joint]
     return cells
 
 
@@ -77,7 +79,7 @@ def chosen_cells(
     wanted = {
         cell
         for cell in cells
-        if (tasks is None or cell.task in tasks)
+        if (tasks is None or cell.task in tasks or (cell.task == ALL and labels is not None))
         and (labels is None or cell.label in labels or cell.label == BASE)
     }
     wanted |= {before for cell in wanted for before in cell.upwards()}

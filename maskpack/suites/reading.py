@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from maskpack import methods
 from maskpack.errors import OptionError, UnknownName, one_line
 from maskpack.suites import builtin_suites
 from maskpack.suites.entries import (
+    ALL,
     BASE,
     BaseEntry,
     MethodEntry,
@@ -49,7 +51,8 @@ TOP: dict[str, Kind] = {"backbone": TEXT, "seeds": SEEDS} | dict.fromkeys(
     ("base", "options", "methods", "tasks", "published"), TABLE
 )
 OPTION_KEYS: dict[str, Kind] = {key: kind for key, (_, kind) in OPTIONS.items()}
-METHOD_KEYS: dict[str, Kind] = {"method": TEXT, "sequence": SWITCH, **OPTION_KEYS}
+SWITCHES = ("sequence", "with-base", "joint")
+METHOD_KEYS: dict[str, Kind] = {"method": TEXT, **dict.fromkeys(SWITCHES, SWITCH), **OPTION_KEYS}
 BASE_KEYS: dict[str, Kind] = {"task": TEXT, "method": TEXT, **OPTION_KEYS}
 TASK_KEYS: dict[str, Kind] = {
     **dict.fromkeys(("task", "data", "metric", "source"), TEXT),
@@ -61,6 +64,7 @@ PUBLISHED: dict[str, Kind] = {
     **dict.fromkeys(("scores", "after", "sizes", "counted", "similarity"), TABLE),
 }
 _NAME = re.compile(r"\w[\w.+-]*")
+_BACKBONE = re.compile(r"^backbone[ \t]*=.*$", re.MULTILINE)
 
 
 def read_suite(source: str | Path) -> Suite:
@@ -81,6 +85,26 @@ def read_suite(source: str | Path) -> Suite:
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"{path}: cannot be read: {one_line(str(error))}") from None
     return parse_suite(text, str(source) if str(source) in known else str(path))
+
+
+def on_backbone(suite: Suite, backbone: str) -> Suite:
+    """The same suite on another backbone, its file's text changed with it.
+
+    Raises:
+        OptionError: the file does not say its backbone in a line of its own.
+    """
+    line = f"backbone = {json.dumps(backbone, ensure_ascii=False)}"
+    text = _BACKBONE.sub(lambda _: line, suite.text, count=1)
+    try:
+        changed = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        changed = {}
+    if changed != {**suite.raw, "backbone": backbone}:
+        raise OptionError(
+            f"{suite.where}: --backbone needs a line backbone = {suite.backbone!r} to put "
+            f"{backbone!r} into; change the file"
+        )
+    return parse_suite(text, suite.where)
 
 
 def parse_suite(text: str, where: str) -> Suite:
@@ -117,7 +141,7 @@ def parse_suite(text: str, where: str) -> Suite:
         entries,
         tasks,
         tuple(raw.get("seeds", [0])),
-        _published(where, raw.get("published", {}), tasks),
+        _published(where, raw.get("published", {}), tasks, raw["backbone"]),
     )
 
 
@@ -130,7 +154,12 @@ def _methods(where: str, given: Mapping[str, Any]) -> dict[str, MethodEntry]:
         method = values.get("method", label)
         _check_method(place, method)
         own = _options(values)
-        entries[label] = MethodEntry(label, method, values.get("sequence", False), own)
+        switches = {key.replace("-", "_"): values[key] for key in SWITCHES if key in values}
+        entries[label] = entry = MethodEntry(label, method, **switches, options=own)
+        if entry.joint and (entry.sequence or entry.with_base):
+            raise OptionError(f"{place}: joint = true is no sequence; leave one of the two out")
+        if entry.with_base and not entry.sequence:
+            raise OptionError(f"{place}: with-base = true is for a sequence; add sequence = true")
     if BASE in entries:
         raise OptionError(f"{where}: methods.{BASE}: this name is the base's; take another")
     return entries
@@ -157,6 +186,8 @@ def _tasks(where: str, given: Mapping[str, Any], labels: list[str]) -> dict[str,
     for name, values in given.items():
         place = f"{where}: tasks.{name}"
         _check_entry(where, "tasks", name, values)
+        if name == ALL:
+            raise OptionError(f"{place}: this name is joint training's; take another")
         check_keys(place, values, TASK_KEYS)
         by_method = values.get("methods", {})
         for label, own in by_method.items():
@@ -176,9 +207,23 @@ def _tasks(where: str, given: Mapping[str, Any], labels: list[str]) -> dict[str,
     return entries
 
 
-def _published(where: str, given: Mapping[str, Any], tasks: Mapping[str, Any]) -> Published:
+def _published(
+    where: str, given: Mapping[str, Any], tasks: Mapping[str, Any], backbone: str
+) -> Published:
+    """Figures for any backbone, and in their place those that are there for this one."""
     place = f"{where}: published"
-    check_keys(place, given, PUBLISHED)
+    check_keys(place, given, PUBLISHED | {"on": TABLE})
+    found = {key: value for key, value in given.items() if key != "on"}
+    _check_figures(place, found, tasks)
+    for name, own in given.get("on", {}).items():
+        if not isinstance(own, dict):
+            refuse(f"{place}.on", name, own, "a table")
+        check_keys(f"{place}.on.{name}", own, PUBLISHED)
+        _check_figures(f"{place}.on.{name}", own, tasks)
+    return Published(**{**found, **given.get("on", {}).get(backbone, {})})
+
+
+def _check_figures(place: str, given: Mapping[str, Any], tasks: Mapping[str, Any]) -> None:
     for key in ("scores", "after"):
         for task, row in given.get(key, {}).items():
             _check_row(f"{place}.{key}", task, row, tasks)
@@ -194,7 +239,6 @@ def _published(where: str, given: Mapping[str, Any], tasks: Mapping[str, Any]) -
             for other in row:
                 if other not in tasks:
                     raise UnknownName(f"task of {place}.similarity.{label}.{task}", other, tasks)
-    return Published(**given)
 
 
 def _check_row(place: str, task: str, row: Any, tasks: Mapping[str, Any]) -> None:

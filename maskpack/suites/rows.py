@@ -10,13 +10,14 @@ from typing import Any
 from maskpack import packfile
 from maskpack.packed import Pack
 from maskpack.report import content, similarity_rows, sparsity_rows
-from maskpack.suites.entries import BASE, Suite
+from maskpack.suites.entries import ALL, BASE, Suite
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.plan import Cell, base_cell, every_cell
 
 Row = dict[str, Any]
 MB = 10**6
 OURS, SPREAD, PUBLISHED = "ours", "spread", "published"
+LAST = "at the end"  # of a sequence, after its last task
 
 
 def suite_tables(
@@ -35,6 +36,7 @@ def suite_tables(
     tables = {
         "scores": ("score of each task and method", _scores(found)),
         "forgetting": ("each task after the next was learnt", _forgetting(found)),
+        "sequences": ("each task of a sequence after each later one", _sequences(found)),
         "sizes": ("sizes in MB (10^6 bytes)", _sizes(found)),
         "similarity": ("share of equal bits of two masks", _similarity(found)),
         "zeros": ("share of zeros by layer", _zeros(found)),
@@ -78,8 +80,31 @@ class _Found:
 
     def scored(self, task: str, label: str) -> list[float]:
         """A task's scores by seed; the base's own stands for every method that starts from it."""
-        cells = [c for c in self.results if c.task == task and c.label in (label, BASE)]
-        return [self.value(task, self.results[cell]) for cell in cells if self.results[cell]]
+        if self.suite.methods[label].joint:
+            key = f"{self.metric(task)}/{task}"
+            results = [r for c, r in self.results.items() if (c.task, c.label) == (ALL, label)]
+            return [float(result[key]) for result in results if key in result]
+        own = [c for c in self.results if (c.task, c.label) == (task, label)]
+        base = [c for c in self.results if (c.task, c.label) == (task, BASE)]
+        return [self.value(task, self.results[c]) for c in own or base if self.results[c]]
+
+    def after(self, task: str, later: str, label: str) -> list[float]:
+        """A task's scores, by seed, once a later one was learnt."""
+        return [
+            self.value(task, row["values"])
+            for row in self.measured.get("again", [])
+            if (row["task"], row["after"], row["method"]) == (task, later, label)
+        ]
+
+    def at_the_end(self, task: str, label: str) -> list[float]:
+        """A task's scores, by seed, after the last task that every seed of the method learnt."""
+        if not self.suite.methods[label].sequence:
+            return self.scored(task, label)
+        order = list(self.suite.tasks)
+        for later in reversed(order[order.index(task) + 1 :]):
+            if self.scored(later, label):
+                return self.after(task, later, label)
+        return self.scored(task, label)
 
     def value(self, task: str, score: Mapping[str, Any]) -> float:
         return self.suite.value(task, str(self.metric(task)), score)
@@ -90,6 +115,13 @@ class _Found:
             path = self.folder.pack(label, self.suite.seeds[0], self.suite.seeds[0])
             if path.is_file():
                 yield label, packfile.read(path)
+
+    def last_figures(self, about: Row, ours: Mapping[str, list[float]]) -> Iterator[Row]:
+        """The row of what sequences score after their last task, if there are any."""
+        if any(ours.values()):
+            labels = dict.fromkeys([*self.suite.methods, *self.published])
+            means = {label: statistics.fmean(found) for label, found in ours.items() if found}
+            yield {**about, "figures": LAST} | {label: means.get(label) for label in labels}
 
     def figures(
         self, about: Row, ours: Mapping[str, list[float]], theirs: Mapping[str, float]
@@ -115,11 +147,14 @@ class _Found:
 
 def _scores(found: _Found) -> list[Row]:
     suite = found.suite
+    sequences = [label for label, entry in suite.methods.items() if entry.sequence]
     rows: list[Row] = []
     for task in suite.tasks:
         ours = {label: found.scored(task, label) for label in suite.methods}
         about = {"task": task, "metric": found.metric(task)}
         rows += found.figures(about, ours, suite.published.scores.get(task, {}))
+        last = {label: found.at_the_end(task, label) for label in sequences}
+        rows += found.last_figures(about, last)
     return rows + list(_averages(found))
 
 
@@ -137,10 +172,17 @@ def _averages(found: _Found) -> Iterator[Row]:
     published = suite.published.scores
     theirs = {
         label: statistics.fmean(published[task][label] for task in suite.tasks)
-        for label in suite.methods
+        for label in dict.fromkeys([*suite.methods, *found.published])
         if all(label in published.get(task, {}) for task in suite.tasks)
     }
-    yield from found.figures({"task": "average", "metric": next(iter(metrics))}, ours, theirs)
+    about = {"task": "average", "metric": next(iter(metrics))}
+    yield from found.figures(about, ours, theirs)
+    last: dict[str, list[float]] = {}
+    for label in (label for label in ours if suite.methods[label].sequence):
+        scored = [found.at_the_end(task, label) for task in suite.tasks]
+        if all(scored):
+            last[label] = [statistics.fmean(map(statistics.fmean, scored))]
+    yield from found.last_figures(about, last)
 
 
 def _forgetting(found: _Found) -> list[Row]:
@@ -148,12 +190,32 @@ def _forgetting(found: _Found) -> list[Row]:
     rows: list[Row] = []
     order = list(suite.tasks)
     for task, after in itertools.pairwise(order):
-        ours: dict[str, list[float]] = {}
-        for row in found.measured.get("again", []):
-            if (row["task"], row["after"]) == (task, after):
-                ours.setdefault(row["method"], []).append(found.value(task, row["values"]))
+        ours = {label: found.after(task, after, label) for label in suite.methods}
         about = {"task": task, "after": after, "metric": found.metric(task)}
         rows += found.figures(about, ours, suite.published.after.get(task, {}))
+    return rows
+
+
+def _sequences(found: _Found) -> list[Row]:
+    """A row for each task of each sequence: its score when learnt, then after each later task."""
+    suite = found.suite
+    order = list(suite.tasks)
+    rows: list[Row] = []
+    for label, entry in suite.methods.items():
+        if not entry.sequence:
+            continue
+        for place, task in enumerate(order):
+            first = found.scored(task, label)
+            if not first:
+                continue
+            scores = {task: first}
+            scores |= {later: found.after(task, later, label) for later in order[place + 1 :]}
+            means = {name: statistics.fmean(found_) for name, found_ in scores.items() if found_}
+            last = list(means.values())[-1]
+            about = {"method": label, "task": task, "metric": found.metric(task)}
+            lost = means[task] - last
+            after = {f"after {name}": means.get(name) for name in order[1:]}
+            rows.append({**about, "when learnt": means[task], "lost": lost, **after})
     return rows
 
 

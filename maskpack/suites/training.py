@@ -88,7 +88,8 @@ def _train(cell: Cell, opener: Opener, watch: Watch, tick: Callable[[], None]) -
     score = run.result["test"] if run.result else {}
     found = ""
     if score:
-        metric = opener.suite.tasks[cell.task].metric or session.task.metric
+        entry = opener.suite.tasks.get(cell.task)  # a joint training is of all tasks
+        metric = entry.metric if entry and entry.metric else session.task.metric
         found = f"{metric} {opener.suite.value(cell.task, metric, score):.4f}, "
     watch(Told(cell, "finished", f"{found}{run.seconds():.1f} s", 1.0))
 
