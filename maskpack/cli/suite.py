@@ -43,6 +43,9 @@ def suite(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="[default: runs/NAME]"),
     ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another network than the suite's.")
+    ] = None,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks.")] = None,
     methods: Annotated[str | None, typer.Option(metavar="M,N", help="Only these methods.")] = None,
     seeds: Annotated[
@@ -68,12 +71,14 @@ def suite(
     Example: maskpack suite image-to-image-small --data pictures/ -o runs/small
     """
     format = one_format(format, json=json, csv=csv, md=md)
-    from maskpack.suites.reading import read_suite
+    from maskpack.suites.reading import on_backbone, read_suite
 
     if source is None:
         _list(format)
         return
     chosen = read_suite(source)
+    if backbone is not None:
+        chosen = on_backbone(chosen, backbone)
     if show:
         sys.stdout.write(chosen.text)
         return

@@ -11,7 +11,7 @@ from maskpack.files import write_text
 from maskpack.suites.entries import Suite
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.plan import Cell, chosen_cells
-from maskpack.suites.reading import read_suite
+from maskpack.suites.reading import on_backbone, read_suite
 from maskpack.suites.rows import suite_tables
 from maskpack.tables import markdown
 
@@ -25,6 +25,7 @@ def run_suite(
     output: str | Path,
     *,
     data: str | Path | None = None,
+    backbone: str | None = None,
     tasks: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
@@ -37,7 +38,8 @@ def run_suite(
 ) -> dict[str, Any]:
     """Train what is not trained yet of a suite into a folder, and return all its tables.
 
-    `suite` is the name of a built-in one or a file, `data` the folder that its tasks' data are in.
+    `suite` is the name of a built-in one or a file, `data` the folder that its tasks' data are in,
+    `backbone` another one than the file's.
     `tasks`, `methods` and `seeds` choose some of its cells; what those start from is trained too.
     `watch` is told what happens to each cell; `tick` is called often and may raise Stopped: the
     next call goes on from there. With `jobs` above 1 cells are trained in processes of their own,
@@ -52,7 +54,13 @@ def run_suite(
         Stopped: what `tick` raised.
     """
     chosen, folder, cells = planned(
-        suite, output, tasks=tasks, methods=methods, seeds=seeds, trust_code=trust_code
+        suite,
+        output,
+        backbone=backbone,
+        tasks=tasks,
+        methods=methods,
+        seeds=seeds,
+        trust_code=trust_code,
     )
     if jobs < 1:
         raise OptionError(f"--jobs {jobs}: expected 1 or more")
@@ -80,6 +88,7 @@ def planned(
     suite: str | Path | Suite,
     output: str | Path,
     *,
+    backbone: str | None = None,
     tasks: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
@@ -92,6 +101,8 @@ def planned(
         RunError: the folder holds another suite.
     """
     chosen = suite if isinstance(suite, Suite) else read_suite(suite)
+    if backbone is not None:
+        chosen = on_backbone(chosen, backbone)
     if chosen.names_code and not trust_code:
         raise BackboneError(
             f"{chosen.where} wants to import Python code, {chosen.names_code!r}; if you trust the "
