@@ -92,7 +92,7 @@ def test_a_suite_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_built_in_suite_is_whole(name: str) -> None:
     found = read_suite(name)
     assert found.name == name and found.title and found.paper
-    assert every_cell(found)[0].label == BASE
+    assert (every_cell(found)[0].label == BASE) == (found.base is not None)
     scored = set(found.published.scores)
     assert scored <= set(found.tasks)
 
