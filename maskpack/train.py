@@ -17,6 +17,7 @@ from maskpack.errors import OptionError, TrainingError
 from maskpack.evaluate import evaluate
 from maskpack.masking import MaskedNetwork, named_params
 from maskpack.methods.base import Carried, Keeper
+from maskpack.methods.schedule import lr_factor
 from maskpack.runs import State
 from maskpack.tasks.loading import batches, count_batches
 from maskpack.teaching import soft_loss
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from maskpack.tasks.base import LabelledImages, Task
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("step", "cosine", "constant")
 KB = 8000  # bits
 SELECTIONS = ("val", "test", "last")
 
@@ -428,28 +428,6 @@ def _optimizer(
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
     raise OptionError(f"--opt {name!r}: expected one of {', '.join(OPTIMIZERS)}")
-
-
-def lr_factor(recipe: Recipe, epoch: float) -> float:
-    """Share of the full learning rate at a moment, given in epochs and fractions of one.
-
-    "step" multiplies by decay_rate every decay_epochs; "cosine" falls per step to min_lr at the
-    last epoch (Loshchilov and Hutter 2017, eq. 5, without restarts); warm-up is linear per step.
-    """
-    if epoch < recipe.warmup_epochs:
-        return (epoch + 1e-3) / recipe.warmup_epochs
-    if recipe.sched == "step":
-        factor = recipe.decay_rate ** (int(epoch) // max(recipe.decay_epochs, 1))
-    elif recipe.sched == "cosine":
-        span = max(recipe.epochs - recipe.warmup_epochs, 1)
-        done = (epoch - recipe.warmup_epochs) / span
-        low = recipe.min_lr / recipe.lr if recipe.lr else 0.0
-        factor = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-    elif recipe.sched == "constant":
-        factor = 1.0
-    else:
-        raise OptionError(f"--sched {recipe.sched!r}: expected one of {', '.join(SCHEDULES)}")
-    return max(factor, recipe.min_lr / recipe.lr if recipe.lr else 0.0)
 
 
 def mean_ones(network: MaskedNetwork) -> float:

@@ -23,6 +23,7 @@ from maskpack.errors import OptionError, TrainingError
 from maskpack.learn import advice
 from maskpack.masking import MaskedNetwork
 from maskpack.methods.base import Recipe
+from maskpack.methods.schedule import lr_factor
 from maskpack.network import task_network
 from maskpack.preprocess import Augment
 from maskpack.runs import State
@@ -33,7 +34,6 @@ from maskpack.train import (
     Progress,
     Stopped,
     Trainer,
-    lr_factor,
     make_optimizers,
     mean_ones,
 )

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
@@ -128,6 +128,14 @@ class Keeper:
         """
         return {}
 
+    def record(self) -> dict[str, Any]:
+        """What a run's result says of it, with the chosen weights in place; JSON."""
+        return {}
+
+    def verdict(self) -> list[str]:
+        """Lines worth reading after a training, with the chosen weights in place."""
+        return []
+
 
 class Method(ABC):
     """How a task's weights come from the backbone's. Options are the fields of the subclass."""
@@ -174,6 +182,12 @@ class Method(ABC):
     def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper | None:
         """What keeps the tasks that `network`, its new head included, knew until now."""
         return None
+
+    def weights(self, carried: Carried) -> dict[str, Tensor]:
+        """Weights that the tasks of a sequence share, by state name, where its last network has
+        others: what `shared` masks is read from these.
+        """
+        return {}
 
     def shared(self, number: int, carried: Carried) -> tuple[Method, dict[str, dict[str, Tensor]]]:
         """How a task of a sequence, counted from 0, reads the weights that all its tasks share.
