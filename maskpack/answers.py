@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,31 +32,42 @@ class Answers:
         """Whether each picture was answered rightly, (pictures,)."""
         return np.equal(self.predicted, self.target)
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """What was found in each picture, and what is in it."""
+        return list(zip(self.predicted, self.target, strict=True))
+
 
 @dataclass
 class Marking:
-    """Takes answers batch by batch, as `evaluate` hands them to its `watch`."""
+    """Takes answers batch by batch, as `evaluate` hands them to its `watch`.
 
+    `found` gives the class that each output stands for, and is told the right one.
+    """
+
+    found: Callable[[Tensor, Tensor], Tensor]
     predicted: list[int] = field(default_factory=list)
     target: list[int] = field(default_factory=list)
 
     def __call__(self, output: Tensor, target: Tensor) -> None:
         """output: (batch, classes); target: (batch,)."""
-        self.predicted += output.argmax(dim=1).tolist()
+        self.predicted += self.found(output, target).tolist()
         self.target += target.tolist()
 
     def answers(self) -> Answers:
         return Answers(tuple(self.predicted), tuple(self.target))
 
 
-def write_answers(path: Path, answers: Answers) -> None:
-    """Write answers as JSON: {"predicted": [3, 0, ...], "target": [3, 1, ...]}."""
-    kept = {"predicted": answers.predicted, "target": answers.target}
+def write_answers(path: Path, answers: Mapping[str, Answers]) -> None:
+    """Write answers by task as JSON: {"birds": {"predicted": [3, 0, ...], "target": [3, 1, ...]}}.
+
+    A network of several tasks has several.
+    """
+    kept = {name: {"predicted": a.predicted, "target": a.target} for name, a in answers.items()}
     write_text(path, json.dumps(kept, separators=(",", ":")) + "\n")
 
 
-def read_answers(path: Path) -> Answers | None:
-    """Inverse of `write_answers`; None where there is no such file.
+def read_answers(path: Path) -> dict[str, Answers]:
+    """Inverse of `write_answers`; empty where there is no such file.
 
     Raises:
         RunError: damaged.
@@ -63,17 +75,20 @@ def read_answers(path: Path) -> Answers | None:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read: {error}") from None
-    about = kept if isinstance(kept, dict) else {}
-    predicted, target = _classes(about.get("predicted")), _classes(about.get("target"))
-    if predicted is None or target is None or len(predicted) != len(target):
-        raise RunError(
-            f"{path}: damaged: expected a class for each picture under predicted and target; "
-            "remove it, and it is made again"
-        )
-    return Answers(predicted, target)
+    found: dict[str, Answers] = {}
+    for name, about in kept.items() if isinstance(kept, dict) else [("", kept)]:
+        answers = about if isinstance(about, dict) else {}
+        predicted, target = (_classes(answers.get(key)) for key in ("predicted", "target"))
+        if predicted is None or target is None or len(predicted) != len(target):
+            raise RunError(
+                f"{path}: damaged: expected by task a class for each picture under predicted and "
+                "target; remove it, and the suite makes it again"
+            )
+        found[name] = Answers(predicted, target)
+    return found
 
 
 def _classes(value: Any) -> tuple[int, ...] | None:

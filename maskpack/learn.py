@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from maskpack import bits, methods, packfile
+from maskpack import answers, bits, methods, packfile
+from maskpack.answers import Marking, write_answers
 from maskpack.backbones import RUN_PREFIX
 from maskpack.critic import SMALLEST
 from maskpack.errors import OptionError, RunError, UnknownName, one_line
@@ -27,6 +28,7 @@ from maskpack.resolve import open_backbone, pack_run
 from maskpack.runs import Run, State
 from maskpack.sequences import Sequence, begun, keeps, save_sequence, start_of
 from maskpack.tasks import open_task
+from maskpack.tasks.base import Classification
 from maskpack.tasks.joint import Joint
 from maskpack.tasks.splits import VAL_FRACTION, train_and_val
 from maskpack.teaching import open_teacher
@@ -218,7 +220,8 @@ def open_session(
         backbone = open_backbone(
             options.backbone, weights=weights, seed=options.seed, head=options.head
         )
-    preprocess = replaced(backbone.preprocess, options.preprocess, "preprocessing option")
+    wanted = {**task.preprocess, **options.preprocess}
+    preprocess = replaced(backbone.preprocess, wanted, "preprocessing option")
     if preprocess.img_size < 8:
         raise OptionError(f"--img-size {preprocess.img_size}: expected at least 8")
     if task.adversarial and preprocess.img_size < SMALLEST:
@@ -359,36 +362,52 @@ def training_splits(task: Task, options: Options) -> tuple[LabelledImages, Label
 def score_test(session: Session, run: Run) -> dict[str, Any]:
     """Score on the test split of what will be packed, rebuilt from its bits.
 
-    In float32 even under amp, as `eval` will score it.
+    In float32 even under amp, as `eval` will score it. Of a classification the run keeps what was
+    answered to each picture.
     """
-    if "test" not in session.task.splits():
+    task = session.task
+    if "test" not in task.splits():
         return {}
+    marking = Marking(task.found) if isinstance(task, Classification) else None
     network = unpack_task(pack_run(run).task(), session.backbone)
     score = evaluate(
         network,
-        session.task,
-        session.task.dataset("test"),
+        task,
+        task.dataset("test"),
         session.preprocess,
         session.augment,
         workers=session.options.workers,
         device=pick_device(session.options.device),
+        watch=marking,
     )
+    if marking is not None:
+        name = session.options.name or session.options.task
+        found = marking.answers()
+        by_task = task.apart(found) if isinstance(task, Joint) else {name: found}
+        write_answers(run.path / answers.FILE, by_task)
     return score.record()
 
 
 def advice(session: Session, trainer: Trainer) -> list[str]:
-    """How many steps a bit needs to flip, and a warning where fewer are planned."""
+    """Weights without a mask; how many steps a bit needs to flip, with a warning if too many."""
     network, recipe = session.network, session.recipe
-    if not network.layers or recipe.opt not in ("adam", "adamw"):
-        return []  # only Adam moves a score by about lr a step, whatever its gradient
     method = network.method
+    lines = []
+    if network.left_out:
+        count = len(network.left_out) + len(network.layers)
+        lines = [
+            f"{method.name} leaves {len(network.left_out)} of {count} weights the backbone's: "
+            f"{_some(network.left_out)}"
+        ]
+    if not network.layers or recipe.opt not in ("adam", "adamw"):
+        return lines  # only Adam moves a score by about lr a step, whatever its gradient
     distance = min(method.distance_to_flip(network.layer_params(name)) for name in network.layers)
     if not math.isfinite(distance) or recipe.lr <= 0:
-        return []
+        return lines
     needed = steps_to_flip(distance, recipe.lr)
     flipping = range(recipe.head_epochs, recipe.epochs - recipe.freeze_epochs)
     planned = trainer.steps * len(flipping)
-    lines = [f"a mask bit can flip after about {needed} optimiser steps; {planned} are planned"]
+    lines.append(f"a mask bit can flip after about {needed} optimiser steps; {planned} are planned")
     reach = sum(lr_factor(recipe, epoch + 0.5) for epoch in flipping)
     if planned < needed or reach * trainer.steps * recipe.lr <= distance:
         lines.append(

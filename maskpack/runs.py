@@ -7,6 +7,7 @@ timing.jsonl      seconds per epoch, apart because they differ from run to run
 last.safetensors  everything needed to continue
 best.safetensors  what is packed: params and the task's own tensors of the best epoch
 carried.safetensors  in a sequence: what the next task starts from (maskpack.sequences)
+answers.json      the class found in each test picture, of a classification
 result.json       the score on the test split, written once at the end
 lock              held while a process trains
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from maskpack.errors import DataError
@@ -45,7 +46,8 @@ class Meter(Protocol):
 class Task(ABC):
     """What is learnt: pictures and targets, how they go in, the loss, the metric.
 
-    `augment` is what suits the task's pictures; the user may override it. With `adversarial` a
+    `augment` is what suits the task's pictures, and `preprocess` what of Preprocess they want
+    otherwise than the backbone does, by field; the user may override both. With `adversarial` a
     critic learns beside the network, and sees `judged` of what it gives and `real` of the targets.
     """
 
@@ -53,6 +55,7 @@ class Task(ABC):
     metric: str
     lower_is_better: bool = False
     augment: Augment = Augment()
+    preprocess: Mapping[str, Any] = MappingProxyType({})
     adversarial: bool = False
 
     def __init__(
@@ -178,8 +181,15 @@ class Classification(Task):
 
         return cross_entropy(output, target)
 
+    def found(self, output: Tensor, target: Tensor) -> Tensor:
+        """The class that each output stands for, (batch,).
+
+        Of a target only which task it is of may count, where there are several.
+        """
+        return output.argmax(dim=1)
+
     def score(self, output: Tensor, target: Tensor) -> Tensor:
-        return (output.argmax(dim=1) == target).float()
+        return (self.found(output, target) == target).float()
 
     def meter(self) -> Meter:
         return Accuracy(self.score)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from maskpack.answers import Answers
 from maskpack.errors import OptionError
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.tasks.base import Classification, LabelledImages, Task, Transform
@@ -63,8 +64,9 @@ class Joint(Classification):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return super().loss(self._own(output, target), target)
 
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
-        return super().score(self._own(output, target), target)
+    def found(self, output: Tensor, target: Tensor) -> Tensor:
+        """The class of the picture's own task: which task it belongs to is known."""
+        return super().found(self._own(output, target), target)
 
     def _own(self, output: Tensor, target: Tensor) -> Tensor:
         """Outputs, (batch, classes), with those of tasks that are not a picture's own at -inf."""
@@ -78,6 +80,16 @@ class Joint(Classification):
 
     def meter(self) -> ByTask:
         return ByTask(self)
+
+    def apart(self, answers: Answers) -> dict[str, Answers]:
+        """Answers to pictures of all tasks, by task, its classes counted from 0 again."""
+        found: dict[str, Answers] = {}
+        for place, part in enumerate(self.parts):
+            start = self.starts[place]
+            mine = [pair for pair in answers.pairs() if part_of(pair[1], self.starts) == place]
+            predicted = tuple(label - start for label, _ in mine)
+            found[part.name] = Answers(predicted, tuple(label - start for _, label in mine))
+        return found
 
     def describe(self) -> dict[str, object]:
         names = [part.name for part in self.parts]
