@@ -22,7 +22,6 @@ from maskpack.suites.keys import OPTIONS, fields_of, layered
 from maskpack.suites.plan import chosen_cells, every_cell
 from maskpack.suites.reading import parse_suite, read_suite
 
-TEACHING = {"distill", "temperature"}  # a suite has no teachers
 
 
 def suite(old: str = "", new: str = "") -> Suite:
@@ -91,7 +90,7 @@ def test_a_suite_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", builtin_suites())
 def test_built_in_suite_is_whole(name: str) -> None:
     found = read_suite(name)
-    assert found.name == name and found.title and found.paper
+    assert found.name == name and found.title
     assert (every_cell(found)[0].label == BASE) == (found.base is not None)
     scored = set(found.published.scores)
     assert scored <= set(found.tasks)
@@ -113,7 +112,7 @@ def test_published_figures_are_those_of_the_paper() -> None:
 def test_every_option_of_a_training_has_a_key() -> None:
     fields = {path for path, _ in OPTIONS.values()}
     for group, kind in (("recipe", Recipe), ("preprocess", Preprocess), ("augment", Augment)):
-        names = {field.name for field in dataclasses.fields(kind)} - TEACHING
+        names = {field.name for field in dataclasses.fields(kind)}
         assert {path.partition(".")[2] for path in fields if path.startswith(group)} == names
     own = {path for path in fields if "." not in path} - {"named"}
     assert own <= {field.name for field in dataclasses.fields(Options)}

@@ -11,8 +11,9 @@ from test_suites_run import row, rows
 from tinyrivals import TEXT
 
 import maskpack
-from maskpack.errors import OptionError
+from maskpack.errors import OptionError, UnknownName
 from maskpack.resolve import open_pack
+from maskpack.runs import Run
 from maskpack.score import score_task
 from maskpack.suites.plan import every_cell
 from maskpack.suites.reading import parse_suite
@@ -97,6 +98,26 @@ def test_with_base_trains_the_base_task_in_the_sequence_too() -> None:
     sequence = [cell for cell in cells if cell.label == "fine-tune-sequence"]
     assert [cell.task for cell in sequence] == list(tinyrivals.TASKS)
     assert sequence[0].start == cells[0] and sequence[1].start == sequence[0]
+
+
+def test_a_teacher_is_trained_first_and_teaches(tmp_path: Path) -> None:
+    taught = '[methods.taught]\nmethod = "piggyback"\nteacher = "fine-tune"\n[tasks.warm]'
+    found = train(tmp_path, TEXT.replace("[tasks.warm]", taught), methods=["taught"], jobs=2)
+    assert not found["failed"]
+    labels = [cell["method"] for cell in found["cells"]]
+    assert labels == ["fine-tune", "taught"] * 3
+    for cell in found["cells"]:
+        teacher = Run(cell["run"]).options["teacher"]
+        of_task = tmp_path / "out" / "runs" / cell["task"] / "fine-tune" / "seed0"
+        assert teacher == (str(of_task) if cell["method"] == "taught" else None)
+
+
+def test_a_teacher_must_stand_above() -> None:
+    with pytest.raises(UnknownName, match=r"teacher of rivals.toml: methods.fine-tune 'piggyback'"):
+        parse_suite(
+            TEXT.replace("[methods.fine-tune]", '[methods.fine-tune]\nteacher = "piggyback"'),
+            "rivals.toml",
+        )
 
 
 @pytest.mark.parametrize(

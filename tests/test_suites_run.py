@@ -254,7 +254,7 @@ def test_what_fails_takes_only_what_starts_from_it(tmp_path: Path) -> None:
     found = train(tmp_path, text, methods=["fine-tune", "piggyback"])
     assert set(found["failed"]) == {"colour, fine-tune, seed 0", "ab, fine-tune, seed 0"}
     reasons = list(found["failed"].values())
-    assert "loss is" in reasons[0] and "starts from colour, fine-tune, seed 0" in reasons[1]
+    assert "loss is" in reasons[0] and "needs colour, fine-tune, seed 0" in reasons[1]
     ours = row(found, "scores", task="ab", figures="ours")
     assert ours["fine-tune"] is None and ours["piggyback"] > 0
 

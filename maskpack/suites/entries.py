@@ -19,6 +19,7 @@ class MethodEntry:
 
     In a `sequence` each task starts from the network that the one before left, `with_base` from
     that of the base's own task, trained on. In a `joint` training one network learns all at once.
+    A `teacher` is another label, whose network for the same task and seed teaches this one's.
     """
 
     label: str
@@ -26,6 +27,7 @@ class MethodEntry:
     sequence: bool = False
     with_base: bool = False
     joint: bool = False
+    teacher: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -61,6 +63,8 @@ class Published:
     sizes: Mapping[str, float] = field(default_factory=dict)  # MB
     counted: Mapping[str, str] = field(default_factory=dict)
     similarity: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    points: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    total: Mapping[str, float] = field(default_factory=dict)  # of the points
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Suite:
     tasks: Mapping[str, TaskEntry]  # the base's first
     seeds: tuple[int, ...]
     published: Published
+    score: str | None = None  # of a challenge, which makes points of scores
 
     def options_of(self, task: str, label: str) -> dict[str, Any]:
         """Options of a cell, under their names in the file; `label` may be BASE."""

@@ -73,6 +73,8 @@ OPTIONS: dict[str, tuple[str, Kind]] = {
     "head-init": ("recipe.head_init", TEXT),
     "head-epochs": ("recipe.head_epochs", WHOLE),
     "size-penalty": ("recipe.size_penalty", NUMBER),
+    "distill": ("recipe.distill", NUMBER),
+    "temperature": ("recipe.temperature", NUMBER),
     "freeze-epochs": ("recipe.freeze_epochs", WHOLE),
     "img-size": ("preprocess.img_size", WHOLE),
     "crop-pct": ("preprocess.crop_pct", NUMBER),

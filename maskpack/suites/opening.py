@@ -65,6 +65,7 @@ class Opener:
             seed=cell.seed,
             device=self.device,
             workers=self.workers,
+            teacher=self._teacher(cell),
             **fields,
         )
         return options if named is None else with_recipe(options, named)
@@ -83,6 +84,14 @@ class Opener:
                 options.task, options.data, options.download, options.task_set
             )
         return self._tasks[key]
+
+    def _teacher(self, cell: Cell) -> str | None:
+        """The folder of the network that teaches a cell."""
+        if cell.teacher is None:
+            return None
+        run = Run(self.folder.run(cell))  # begun when the folder lay elsewhere, it says where
+        known = run.options.get("teacher") if run.begun() else None
+        return str(known or self.folder.run(cell.teacher))
 
     def _augment(self, cell: Cell) -> Augment:
         """How the pictures of a task are changed while it is trained."""
@@ -158,7 +167,8 @@ class Opener:
                 key = self._source(root)
                 if key not in opened:
                     opened = {key: self._plain(root)}
-                session = open_session(self.options(cell), opened[key], self.task(cell))
+                options = dataclasses.replace(self.options(cell), teacher=None)
+                session = open_session(options, opened[key], self.task(cell))
                 score = _tried(session) if keys[1] in new else {}
             metric = self.suite.tasks[cell.task].metric if cell.task != ALL else None
             if score and metric is not None:

@@ -12,12 +12,16 @@ from maskpack.suites.entries import ALL, BASE, Suite
 
 @dataclass(frozen=True)
 class Cell:
-    """One training. `start` is the cell whose network it starts from; None: the backbone's."""
+    """One training. `start` is the cell whose network it starts from; None: the backbone's.
+
+    `teacher` is the cell whose network teaches it, if any.
+    """
 
     task: str
     label: str
     seed: int
     start: Cell | None = None
+    teacher: Cell | None = None
 
     @property
     def folder(self) -> Path:
@@ -27,11 +31,22 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.task}, {self.label}, seed {self.seed}"
 
+    @property
+    def needs(self) -> tuple[Cell, ...]:
+        """The cells that must be finished before it can begin."""
+        return tuple(cell for cell in (self.start, self.teacher) if cell is not None)
+
     def upwards(self) -> Iterator[Cell]:
         """What it starts from, and what that starts from, and so on."""
         if self.start is not None:
             yield self.start
             yield from self.start.upwards()
+
+    def before(self) -> Iterator[Cell]:
+        """Every cell that it needs, and that those need."""
+        for cell in self.needs:
+            yield cell
+            yield from cell.before()
 
 
 def base_cell(suite: Suite) -> Cell | None:
@@ -40,9 +55,10 @@ def base_cell(suite: Suite) -> Cell | None:
 
 
 def every_cell(suite: Suite, seeds: Collection[int] | None = None) -> list[Cell]:
-    """All cells of a suite, each after the one it starts from."""
+    """All cells of a suite, each after those that it needs."""
     base = base_cell(suite)
     cells = [] if base is None else [base]
+    by_label: dict[tuple[str, str | None, int], Cell] = {}
     for seed in suite.seeds if seeds is None else seeds:
         last = dict.fromkeys(suite.methods, base)  # the network that a sequence overwrites
         for task in suite.tasks:
@@ -52,8 +68,9 @@ def every_cell(suite: Suite, seeds: Collection[int] | None = None) -> list[Cell]
                 start = None if entry.method == "scratch" else base
                 if entry.sequence:
                     start = last[label]
-                cell = Cell(task, label, seed, start)
-                last[label] = cell
+                teacher = by_label.get((task, entry.teacher, seed))
+                cell = Cell(task, label, seed, start, teacher)
+                last[label] = by_label[task, label, seed] = cell
                 cells.append(cell)
         joint = [entry for entry in suite.methods.values() if entry.joint]
         cells += [Cell(ALL, entry.label, seed, base) for entry in joint]
@@ -66,7 +83,7 @@ def chosen_cells(
     labels: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[Cell]:
-    """The cells of some tasks, methods and seeds, and those that they start from, in order.
+    """The cells of some tasks, methods and seeds, and those that they need, in order.
 
     Raises:
         UnknownName: the suite has no such task or method.
@@ -82,5 +99,5 @@ def chosen_cells(
         if (tasks is None or cell.task in tasks or (cell.task == ALL and labels is not None))
         and (labels is None or cell.label in labels or cell.label == BASE)
     }
-    wanted |= {before for cell in wanted for before in cell.upwards()}
+    wanted |= {before for cell in wanted for before in cell.before()}
     return [cell for cell in cells if cell in wanted]

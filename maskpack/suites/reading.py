@@ -31,6 +31,7 @@ from maskpack.suites.keys import (
     is_number,
     refuse,
 )
+from maskpack.suites.points import KINDS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,11 +49,16 @@ SEEDS: Kind = (
 )
 ABOUT: dict[str, Kind] = dict.fromkeys(("title", "about", "paper"), TEXT)
 TOP: dict[str, Kind] = {"backbone": TEXT, "seeds": SEEDS} | dict.fromkeys(
-    ("base", "options", "methods", "tasks", "published"), TABLE
+    ("base", "options", "methods", "tasks", "published", "score"), TABLE
 )
 OPTION_KEYS: dict[str, Kind] = {key: kind for key, (_, kind) in OPTIONS.items()}
 SWITCHES = ("sequence", "with-base", "joint")
-METHOD_KEYS: dict[str, Kind] = {"method": TEXT, **dict.fromkeys(SWITCHES, SWITCH), **OPTION_KEYS}
+METHOD_KEYS: dict[str, Kind] = {
+    "method": TEXT,
+    "teacher": TEXT,
+    **dict.fromkeys(SWITCHES, SWITCH),
+    **OPTION_KEYS,
+}
 BASE_KEYS: dict[str, Kind] = {"task": TEXT, "method": TEXT, **OPTION_KEYS}
 TASK_KEYS: dict[str, Kind] = {
     **dict.fromkeys(("task", "data", "metric", "source"), TEXT),
@@ -61,7 +67,9 @@ TASK_KEYS: dict[str, Kind] = {
 }
 PUBLISHED: dict[str, Kind] = {
     "source": TEXT,
-    **dict.fromkeys(("scores", "after", "sizes", "counted", "similarity"), TABLE),
+    **dict.fromkeys(
+        ("scores", "after", "sizes", "counted", "similarity", "points", "total"), TABLE
+    ),
 }
 _NAME = re.compile(r"\w[\w.+-]*")
 _BACKBONE = re.compile(r"^backbone[ \t]*=.*$", re.MULTILINE)
@@ -142,11 +150,22 @@ def parse_suite(text: str, where: str) -> Suite:
         tasks,
         tuple(raw.get("seeds", [0])),
         _published(where, raw.get("published", {}), tasks, raw["backbone"]),
+        _score(where, raw.get("score")),
     )
 
 
+def _score(where: str, given: Mapping[str, Any] | None) -> str | None:
+    if given is None:
+        return None
+    check_keys(f"{where}: score", given, {"kind": TEXT})
+    kind: str = given.get("kind", "")
+    if kind not in KINDS:
+        raise UnknownName(f"kind of {where}: score", kind, KINDS)
+    return kind
+
+
 def _methods(where: str, given: Mapping[str, Any]) -> dict[str, MethodEntry]:
-    entries = {}
+    entries: dict[str, MethodEntry] = {}
     for label, values in given.items():
         place = f"{where}: methods.{label}"
         _check_entry(where, "methods", label, values)
@@ -155,7 +174,12 @@ def _methods(where: str, given: Mapping[str, Any]) -> dict[str, MethodEntry]:
         _check_method(place, method)
         own = _options(values)
         switches = {key.replace("-", "_"): values[key] for key in SWITCHES if key in values}
-        entries[label] = entry = MethodEntry(label, method, **switches, options=own)
+        teacher = values.get("teacher")
+        entry = MethodEntry(label, method, **switches, teacher=teacher, options=own)
+        if teacher is not None and (teacher not in entries or entries[teacher].joint):
+            known = [name for name, other in entries.items() if not other.joint]
+            raise UnknownName(f"teacher of {place}", teacher, known, "those above it")
+        entries[label] = entry
         if entry.joint and (entry.sequence or entry.with_base):
             raise OptionError(f"{place}: joint = true is no sequence; leave one of the two out")
         if entry.with_base and not entry.sequence:
@@ -182,7 +206,7 @@ def _base(
 
 
 def _tasks(where: str, given: Mapping[str, Any], labels: list[str]) -> dict[str, TaskEntry]:
-    entries = {}
+    entries: dict[str, TaskEntry] = {}
     for name, values in given.items():
         place = f"{where}: tasks.{name}"
         _check_entry(where, "tasks", name, values)
@@ -224,10 +248,11 @@ def _published(
 
 
 def _check_figures(place: str, given: Mapping[str, Any], tasks: Mapping[str, Any]) -> None:
-    for key in ("scores", "after"):
+    for key in ("scores", "after", "points"):
         for task, row in given.get(key, {}).items():
             _check_row(f"{place}.{key}", task, row, tasks)
-    _check_numbers(f"{place}.sizes", given.get("sizes", {}))
+    for key in ("sizes", "total"):
+        _check_numbers(f"{place}.{key}", given.get(key, {}))
     for label, text in given.get("counted", {}).items():
         if not isinstance(text, str):
             refuse(f"{place}.counted", label, text, "text")

@@ -43,9 +43,9 @@ Watch = Callable[[Told], None]
 def train_cells(
     cells: Sequence[Cell], opener: Opener, *, jobs: int, watch: Watch, tick: Callable[[], None]
 ) -> dict[Cell, str]:
-    """Train cells, each after the one it starts from; returns those that failed, with why.
+    """Train cells, each after those that it needs; returns those that failed, with why.
 
-    One that fails takes only those with it that start from it. `tick` is called often and may
+    One that fails takes only those with it that need it. `tick` is called often and may
     raise Stopped: whatever is being trained is then saved first.
 
     Raises:
@@ -66,8 +66,9 @@ def train_cells(
 
 
 def _check_start(cell: Cell, failed: dict[Cell, str]) -> None:
-    if cell.start in failed:
-        raise MaskpackError(f"not trained, as it starts from {cell.start}")
+    missing = next((needed for needed in cell.needs if needed in failed), None)
+    if missing is not None:
+        raise MaskpackError(f"not trained, as it needs {missing}")
 
 
 def _train(cell: Cell, opener: Opener, watch: Watch, tick: Callable[[], None]) -> None:
@@ -113,9 +114,10 @@ def _train_at_once(
         try:
             while waiting or any(worker.cell for worker in workers):
                 tick()
-                for cell in [cell for cell in waiting if cell.start in failed]:
+                for cell in [cell for cell in waiting if failed.keys() & {*cell.needs}]:
                     waiting.remove(cell)
-                    failed[cell] = f"not trained, as it starts from {cell.start}"
+                    missing = next(needed for needed in cell.needs if needed in failed)
+                    failed[cell] = f"not trained, as it needs {missing}"
                     watch(Told(cell, "failed", failed[cell]))
                 _hand_out(waiting, workers)
                 _listen(workers, failed, watch)
@@ -133,7 +135,7 @@ def _hand_out(waiting: list[Cell], workers: Sequence[_Worker]) -> None:
     """Give a cell to every idle worker, as long as there are some that can begin."""
     busy = {worker.cell for worker in workers if worker.cell}
     for worker in workers:
-        ready = (cell for cell in waiting if cell.start not in busy and cell.start not in waiting)
+        ready = (cell for cell in waiting if not {*cell.needs} & {*busy, *waiting})
         if worker.cell is None and (cell := next(ready, None)) is not None:
             waiting.remove(cell)
             busy.add(cell)
