@@ -14,6 +14,7 @@ from maskpack.tasks.decathlon import DECATHLON, decathlon_task
 from maskpack.tasks.dense import Dense
 from maskpack.tasks.image_folder import is_folder_task, open_folder
 from maskpack.tasks.image_to_image import IMAGE_TO_IMAGE, KINDS
+from maskpack.tasks.imagenet_to_sketch import IMAGENET_TO_SKETCH, imagenet_to_sketch_task
 from maskpack.tasks.mask_folder import is_mask_folder, mask_folder_task
 from maskpack.tasks.splits import Subset, carve_validation
 from maskpack.tasks.torchvision_tasks import ALIASES, TORCHVISION, torchvision_task
@@ -21,6 +22,7 @@ from maskpack.tasks.torchvision_tasks import ALIASES, TORCHVISION, torchvision_t
 __all__ = [
     "BUILTIN",
     "DECATHLON",
+    "IMAGENET_TO_SKETCH",
     "IMAGE_TO_IMAGE",
     "KNOWN",
     "SPLITS",
@@ -38,7 +40,7 @@ __all__ = [
 KNOWN: tuple[str, ...] = (
     *sorted(BUILTIN),
     *sorted(IMAGE_TO_IMAGE),
-    *sorted(TORCHVISION),
+    *sorted(IMAGENET_TO_SKETCH.keys() | TORCHVISION.keys()),
     *sorted(DECATHLON),
 )
 
@@ -52,7 +54,7 @@ def open_task(
     """The task of a name, or of any name and a folder.
 
     `data` is a folder in one of the layouts; for a torchvision name it may also be the root
-    torchvision expects. `download` lets torchvision fetch what is missing. `options` are those of
+    torchvision expects. `download` fetches what is missing. `options` are those of
     an image-to-image task. Splits that exist have been checked (files listed, labels read) when
     this returns; pictures have not.
 
@@ -70,6 +72,8 @@ def open_task(
         return mask_folder_task(name, root, options or {})
     if options:
         raise _no_options(name, root, min(options))
+    if key in IMAGENET_TO_SKETCH:
+        return imagenet_to_sketch_task(name, key, root, download)
     if key in TORCHVISION:
         entry = TORCHVISION[key]
         # a folder of the very pictures, `--task cifar10 --data cifar10/` with train/CLASS/*.png
