@@ -15,7 +15,16 @@ from PIL import Image
 import maskpack.tasks
 from maskpack.errors import DataError, UnknownName
 from maskpack.preprocess import Augment
-from maskpack.tasks import BUILTIN, IMAGE_TO_IMAGE, KNOWN, TORCHVISION, Classification, open_task
+from maskpack.tasks import (
+    BUILTIN,
+    DECATHLON,
+    IMAGE_TO_IMAGE,
+    IMAGENET_TO_SKETCH,
+    KNOWN,
+    TORCHVISION,
+    Classification,
+    open_task,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +66,8 @@ def test_builtin_tasks_are_small() -> None:
 
 
 def test_known_names_are_all_the_names() -> None:
-    assert set(KNOWN) == set(BUILTIN) | set(IMAGE_TO_IMAGE) | set(TORCHVISION)
+    tables = (BUILTIN, IMAGE_TO_IMAGE, IMAGENET_TO_SKETCH, TORCHVISION, DECATHLON)
+    assert set(KNOWN) == {"cifar100-SUPERCLASS"}.union(*tables)
 
 
 def test_unknown_name_lists_the_known_ones_and_the_nearest() -> None:

@@ -16,6 +16,7 @@ from maskpack.tasks.image_folder import is_folder_task, open_folder
 from maskpack.tasks.image_to_image import IMAGE_TO_IMAGE, KINDS
 from maskpack.tasks.imagenet_to_sketch import IMAGENET_TO_SKETCH, imagenet_to_sketch_task
 from maskpack.tasks.mask_folder import is_mask_folder, mask_folder_task
+from maskpack.tasks.split_cifar100 import PREFIX, SPLIT_CIFAR100, split_cifar100_task
 from maskpack.tasks.splits import Subset, carve_validation
 from maskpack.tasks.torchvision_tasks import ALIASES, TORCHVISION, torchvision_task
 
@@ -26,6 +27,7 @@ __all__ = [
     "IMAGE_TO_IMAGE",
     "KNOWN",
     "SPLITS",
+    "SPLIT_CIFAR100",
     "TORCHVISION",
     "Classification",
     "Dense",
@@ -42,6 +44,7 @@ KNOWN: tuple[str, ...] = (
     *sorted(IMAGE_TO_IMAGE),
     *sorted(IMAGENET_TO_SKETCH.keys() | TORCHVISION.keys()),
     *sorted(DECATHLON),
+    f"{PREFIX}SUPERCLASS",
 )
 
 
@@ -64,6 +67,8 @@ def open_task(
     """
     root = None if data is None else Path(data).expanduser()
     key = ALIASES.get(name.lower(), name.lower())
+    if key.startswith(PREFIX):
+        return split_cifar100_task(name, root, download, options or {})
     if key in IMAGE_TO_IMAGE:
         return IMAGE_TO_IMAGE[key](name, root, options or {})
     if key in DECATHLON and not options:
