@@ -15,15 +15,13 @@ from torch import nn
 
 from maskpack import packfile
 from maskpack.backbones import RUN_PREFIX
-from maskpack.evaluate import evaluate
-from maskpack.learn import pick_device
 from maskpack.packed import Pack, PackedTask
 from maskpack.packing import unpack_task
-from maskpack.preprocess import Augment, Preprocess
 from maskpack.report import task_bytes
 from maskpack.resolve import merge, pack_run, recoded
 from maskpack.runs import Run
 from maskpack.sequences import pack_sequence
+from maskpack.suites.answering import answer, has_answers, score_again
 from maskpack.suites.entries import BASE
 from maskpack.suites.opening import Opener
 from maskpack.suites.plan import Cell, base_cell, every_cell
@@ -41,6 +39,7 @@ class Measurer:
     seeds: Sequence[int]
     _scores: dict[str, Row] = field(default_factory=dict, repr=False)
     _whole: dict[str, bool] = field(default_factory=dict, repr=False)
+    _tested: dict[str, str] = field(default_factory=dict, repr=False)  # the split, by task
 
     def __post_init__(self) -> None:
         suite, folder = self.opener.suite, self.opener.folder
@@ -53,13 +52,18 @@ class Measurer:
 
     def pending(self) -> list[Cell]:
         """Cells whose task is still to be scored again."""
-        return [cell for cell, _, before in self._again() if before is None]
+        unanswered = [c for c in self.cells.values() if not has_answers(self.opener, c, c)]
+        return unanswered + [cell for cell, _, before in self._again() if before is None]
 
     def measure(self, tick: Callable[[], None]) -> None:
         """Write the packs, and sizes and scores into MEASURED; `tick` as in training."""
         folder = self.opener.folder
         metrics: dict[str, str] = {}
         sizes = self._packs(metrics, tick)
+        for cell in self.cells.values():
+            if not has_answers(self.opener, cell, cell):
+                tick()
+                answer(self.opener, cell, tick)
         rows: list[Row] = []
         for cell, after, before in self._again():
             if before is None:
@@ -72,7 +76,8 @@ class Measurer:
                 kept = folder.read(MEASURED) or {}
                 folder.write(MEASURED, {**kept, "again": [*kept.get("again", []), before]})
             rows.append(before)
-        folder.write(MEASURED, {"metrics": metrics, "sizes": sizes, "again": rows})
+        found = {"metrics": metrics, "tested on": self._tested, "sizes": sizes}
+        folder.write(MEASURED, {**found, "again": rows})
 
     # ---- packs and sizes
 
@@ -84,7 +89,7 @@ class Measurer:
             pack = pack_run(Run(folder.run(self.base)))
             packfile.write(folder.path / BASE_FILE, pack)
             base_bytes = (folder.path / BASE_FILE).stat().st_size
-            metrics[self.base.task] = _metric(pack)
+            metrics[self.base.task] = self._metric(self.base.task, pack.task())
         sizes: Row = {}
         for label, entry in suite.methods.items():
             for seed in self.seeds:
@@ -110,14 +115,14 @@ class Measurer:
         kept = [pack for cell in cells if (pack := self._sequence(cell)) is not None]
         if kept:  # the last one's network answers all of its tasks
             for name, task in kept[-1].tasks.items():
-                metrics[name] = str(task.info["task"]["metric"])
+                metrics[name] = self._metric(name, task)
             return _write_shared(path, kept[-1], found)
         shared: list[Pack] = []
         tasks: Row = {}
         for cell in cells:
             tick()
             pack = pack_run(Run(folder.run(cell)))
-            metrics[cell.task] = _metric(pack)
+            metrics[cell.task] = self._metric(cell.task, pack.task())
             found["whole"] = _is_whole(pack)
             if not found["base"]:
                 found["base"] = pack.backbone.size_bytes + pack.backbone.head_bytes
@@ -133,6 +138,11 @@ class Measurer:
             packfile.write(path, merge([recoded(pack, coded=True) for pack in shared]))
             _add_header(tasks, path.stat().st_size)
         return tasks
+
+    def _metric(self, name: str, task: PackedTask) -> str:
+        about = task.info["task"]
+        self._tested[name] = str(about.get("tested on", "test"))
+        return str(about["metric"])
 
     def _sequence(self, cell: Cell) -> Pack | None:
         """A run that answers several tasks, as the pack of all of them."""
@@ -168,7 +178,10 @@ class Measurer:
                         continue  # a network each: nothing is shared that could change
                     row = known.get((task, after, label, seed))
                     of = [folder.result(cell), folder.result(later)]
-                    yield cell, later, row if row and row["of"] == of else None
+                    is_known = row is not None and row["of"] == of
+                    if is_known and entry.sequence:
+                        is_known = has_answers(self.opener, later, cell)
+                    yield cell, later, row if is_known else None
 
     def _is_whole(self, cell: Cell) -> bool:
         if cell.label not in self._whole:  # tells a method, whatever the task
@@ -181,13 +194,13 @@ class Measurer:
             kept = self._sequence(after)
             if kept is not None and cell.task in kept.tasks:
                 task = kept.tasks[cell.task]
-                return self._score(cell, task, unpack_task(task, opener.start(after)), tick)
+                return self._score(cell, task, unpack_task(task, opener.start(after)), tick, after)
             # the network as the later task left it, with the earlier one's own head
             earlier = pack_run(Run(folder.run(cell))).task()
             later = pack_run(Run(folder.run(after))).task()
             streams = {**later.streams, "head": earlier.streams["head"]}
             task = dataclasses.replace(later, name=cell.task, info=earlier.info, streams=streams)
-            return self._score(cell, task, unpack_task(task, opener.start(after)), tick)
+            return self._score(cell, task, unpack_task(task, opener.start(after)), tick, after)
         if cell == self.base:  # the same network for every method
             task = packfile.read(folder.path / BASE_FILE).task()
             if BASE not in self._scores:
@@ -199,20 +212,14 @@ class Measurer:
         return self._score(cell, task, unpack_task(task, opener.start(cell)), tick)
 
     def _score(
-        self, cell: Cell, packed: PackedTask, network: nn.Module, tick: Callable[[], None]
+        self,
+        cell: Cell,
+        packed: PackedTask,
+        network: nn.Module,
+        tick: Callable[[], None],
+        keeping: Cell | None = None,
     ) -> Row:
-        task = self.opener.task(cell)
-        score = evaluate(
-            network,
-            task,
-            task.dataset("test"),
-            Preprocess(**packed.info["preprocess"]),
-            Augment(**packed.info["augment"]),
-            workers=self.opener.workers,
-            device=pick_device(self.opener.device),
-            tick=tick,
-        )
-        return score.record()
+        return score_again(self.opener, cell, packed, network, keeping, tick).record()
 
 
 def _write_shared(path: Path, pack: Pack, found: Row) -> Row:
@@ -242,10 +249,6 @@ def _add_header(tasks: Row, size: int) -> None:
         share = header // len(tasks) + (place < header % len(tasks))
         own["raw"] += share
         own["coded"] += share
-
-
-def _metric(pack: Pack) -> str:
-    return str(pack.task().info["task"]["metric"])
 
 
 def _payload(pack: Pack) -> int:
