@@ -75,7 +75,8 @@ class Opener:
         options = self.options(cell)
         if cell.task == ALL:
             parts = {
-                part.task: (self.task(part), self._augment(part)) for part in self._parts(cell)
+                part.task: (self.task(part), self._augment(part), self.options(part).data)
+                for part in self._parts(cell)
             }
             return joint_task(ALL, parts, options.val_fraction)
         key = repr((options.task, options.data, options.download, sorted(options.task_set.items())))

@@ -31,6 +31,7 @@ class Part:
     train: LabelledImages
     val: LabelledImages
     augment: Augment
+    data: str | None = None  # the folder it was opened from
 
 
 class Joint(Classification):
@@ -154,8 +155,10 @@ def part_of(label: int, starts: Sequence[int]) -> int:
     return bisect.bisect_right(starts, label) - 1
 
 
-def joint_task(name: str, tasks: Mapping[str, tuple[Task, Augment]], val_fraction: float) -> Joint:
-    """Tasks by name, each with how its pictures are changed, as one.
+def joint_task(
+    name: str, tasks: Mapping[str, tuple[Task, Augment, str | None]], val_fraction: float
+) -> Joint:
+    """Tasks by name, each with how its pictures are changed and its folder, as one.
 
     Validation pictures are each task's own, or a share of its training pictures.
 
@@ -165,8 +168,8 @@ def joint_task(name: str, tasks: Mapping[str, tuple[Task, Augment]], val_fractio
     from maskpack.tasks.splits import train_and_val
 
     parts = []
-    for label, (task, augment) in tasks.items():
+    for label, (task, augment, data) in tasks.items():
         if not isinstance(task, Classification):
             raise OptionError(f"{label} is no classification; joint training takes no other")
-        parts.append(Part(label, task, *train_and_val(task, val_fraction), augment))
+        parts.append(Part(label, task, *train_and_val(task, val_fraction), augment, data))
     return Joint(name, parts)
