@@ -397,7 +397,7 @@ def advice(session: Session, trainer: Trainer) -> list[str]:
         count = len(network.left_out) + len(network.layers)
         lines = [
             f"{method.name} leaves {len(network.left_out)} of {count} weights the backbone's: "
-            f"{_some(network.left_out)}"
+            f"{_some(list(network.left_out))}"
         ]
     if not network.layers or recipe.opt not in ("adam", "adamw"):
         return lines  # only Adam moves a score by about lr a step, whatever its gradient

@@ -51,6 +51,7 @@ class MaskedNetwork(nn.Module):
         self.head = head
         self.method = method
         self.layers = dict(layers) if method.masks else {}
+        self.left_out: tuple[str, ...] = ()  # weights that the method cannot mask
         self.norms = norms
         self.keeps_masks = False  # whether a training step leaves its masks in `used_masks`
         self.used_masks: dict[str, dict[str, Tensor]] = {}
@@ -149,7 +150,9 @@ class MaskedNetwork(nn.Module):
         return plain.eval().requires_grad_(False)
 
     def share_of_ones(self) -> dict[str, float]:
-        """Share of mask bits that are 1, by layer."""
+        """Share of mask bits that are 1, by layer; empty for a method without bits."""
+        if "mask" not in self.method.stores:
+            return {}
         with torch.no_grad():
             return {
                 name: float(mask["mask"].float().mean()) if mask["mask"].numel() else 1.0

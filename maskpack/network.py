@@ -50,9 +50,11 @@ def task_network(
     size = backbone.preprocess.img_size
     example = torch.zeros(1, 3, size, size)
     _check_runs(module, example, backbone.name)
+    found = {}
     layers = {}
     if method.masks:
-        layers = find_layers(module, backbone.head, include, exclude, example)
+        found = find_layers(module, backbone.head, include, exclude, example)
+        layers = {name: layer for name, layer in found.items() if method.adapts(layer)}
         if not layers:
             raise OptionError("no weight of the network is masked; see --include and --exclude")
     network = replace_head(module, backbone.head, outputs, seed=seed)
@@ -60,9 +62,11 @@ def task_network(
         for parameter in network.get_submodule(backbone.head).parameters():
             torch.nn.init.zeros_(parameter)
     trained = method.trained(backbone.parts)
-    return MaskedNetwork(
+    masked = MaskedNetwork(
         network, backbone.head, method, layers, norms or method.norms, seed, trained
     )
+    masked.left_out = tuple(name for name in found if name not in layers)
+    return masked
 
 
 @torch.no_grad()

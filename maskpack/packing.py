@@ -207,13 +207,14 @@ def _effective_weights(
         if layer not in pristine or layer not in state:
             _misfit(task, layer, "is no weight of the backbone")
         for key, field in method.stores.items():
-            if key not in mask and (field.dtype == BITS or field.zeros_of):
+            if key not in mask and (field.dtype == BITS or field.zeros_of or field.always):
                 _misfit(task, layer, f"has no {key}")
         weight = pristine[layer]
+        shapes = method.shapes(tuple(weight.shape))
         for key, value in mask.items():
-            if not _broadcasts(tuple(value.shape), tuple(weight.shape)):
-                expected = f"{tuple(weight.shape)} expected"
-                _misfit(task, layer, f"{key} has shape {tuple(value.shape)}, {expected}")
+            shape, expected = tuple(value.shape), shapes.get(key, tuple(weight.shape))
+            if shape != expected and (key in shapes or not _broadcasts(shape, expected)):
+                _misfit(task, layer, f"{key} has shape {shape}, {expected} expected")
         effective[layer] = method.effective_weight(weight, mask)
     return effective
 

@@ -272,7 +272,7 @@ class Trainer:
             row[f"train_{metric}"] = sums.metric / sums.count
         row["val_loss"] = score.loss
         row |= {f"val_{name}": value for name, value in score.values.items()}
-        if self.network.layers:
+        if self.network.layers and "mask" in self.network.method.stores:
             row["ones"] = mean_ones(self.network)
         return row
 

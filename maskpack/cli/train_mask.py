@@ -312,7 +312,8 @@ def _print_plan(session: Session, as_json: bool) -> None:
 
     network = session.network
     packed = pack_task(network, session.options.name or session.options.task, session.info({}))
-    shapes = {name: tuple(mask["mask"].shape) for name, mask in network.masks().items()}
+    parts = ["mask"] if "mask" in network.method.stores else list(network.method.stores)
+    masks = network.masks()
     rows = [
         {
             "layer": name,
@@ -324,8 +325,8 @@ def _print_plan(session: Session, as_json: bool) -> None:
                 for row, shape in stream.table
                 if row == name and stream.dtype == "bits"
             ),
-            "mask": shapes[name],
         }
+        | {part: tuple(masks[name][part].shape) for part in parts}
         for name, layer in network.layers.items()
     ]
     sizes = size_rows(Pack(info_of(session.backbone), {packed.name: packed}))

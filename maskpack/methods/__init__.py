@@ -25,6 +25,7 @@ METHODS = {  # name -> module:class, imported when used: tables and help need no
     "decoder": "maskpack.methods.baselines:Decoder",
     "residual-blocks": "maskpack.methods.baselines:ResidualBlocks",
     "tall": "maskpack.methods.tall:Tall",
+    "lora": "maskpack.methods.lora:LoRA",
 }
 FITTED = ("tall",)  # made of fine-tuned networks by `pack --from-checkpoint`, never trained
 

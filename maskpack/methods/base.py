@@ -21,11 +21,13 @@ Mask = Mapping[str, Tensor]  # what the file keeps for one weight, by name
 class Field:
     """How one part of a mask is stored: "bits", "u8", "f16" or "f32".
 
-    With `zeros_of`, only where that part's bit is 0; elsewhere its value must be 0.
+    With `zeros_of`, only where that part's bit is 0; elsewhere its value must be 0. Plain numbers
+    may be missing from a layer, unless it is said that they are `always` there.
     """
 
     dtype: str
     zeros_of: str | None = None
+    always: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,14 @@ class Method(ABC):
     @abstractmethod
     def effective_weight(self, weight: Tensor, mask: Mask) -> Tensor:
         """What the layer computes with; same shape as `weight`."""
+
+    def adapts(self, layer: Layer) -> bool:
+        """Whether a weight can have a mask; those that cannot stay the backbone's."""
+        return True
+
+    def shapes(self, weight: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Shapes of those parts of a weight's mask that do not broadcast to the weight's."""
+        return {}
 
     def trained(self, parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         """Names of the modules whose every weight is the task's own; "" is the whole network.
