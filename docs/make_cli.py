@@ -58,11 +58,19 @@ def page() -> str:
     callback = app.registered_callback
     assert callback is not None and callback.callback is not None
     parts = [INTRO, section("maskpack [OPTIONS] COMMAND ...", callback.callback)]
-    for command in app.registered_commands:
-        assert command.callback is not None
-        name = command.name or command.callback.__name__.replace("_", "-")
-        parts.append(section(f"maskpack {name}", command.callback))
+    parts += [section(f"maskpack {name}", function) for name, function in commands()]
     return "\n".join(parts)
+
+
+def commands() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every command's name, those of a group with the group's before it, in the order of --help."""
+    for prefix, group in [
+        ("", app),
+        *((f"{g.name} ", g.typer_instance) for g in app.registered_groups),
+    ]:
+        for command in group.registered_commands:
+            assert command.callback is not None
+            yield prefix + (command.name or command.callback.__name__), command.callback
 
 
 def section(usage: str, function: Callable[..., Any]) -> str:
@@ -70,7 +78,7 @@ def section(usage: str, function: Callable[..., Any]) -> str:
     about, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")
     entries = list(entries_of(function))
     arguments = "".join(f" {e.left}" for e in entries if e.panel == "Arguments")
-    heading = "## " + " ".join(usage.split()[: 1 if "[OPTIONS]" in usage else 2])
+    heading = f"## {usage.partition(' [OPTIONS]')[0]}"
     usage = usage if "[OPTIONS]" in usage else f"{usage} [OPTIONS]{arguments}"
     lines = [heading, "", f"    {usage}", "", about, ""]
     if example:

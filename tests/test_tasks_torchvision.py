@@ -372,9 +372,9 @@ def test_failed_download(tmp_path: Path, monkeypatch: Patch, capsys: Any) -> Non
         print("Downloading")
         raise OSError("no route\nto host")
 
-    monkeypatch.setattr(torchvision.datasets, "DTD", offline)
-    expected = r"not be fetched \(no route to host\); put its files in .*dtd"
-    one_line("dtd", tmp_path / "new", expected, download=True)
+    monkeypatch.setattr(torchvision.datasets, "Food101", offline)
+    expected = r"not be fetched \(no route to host\); put its files in .*food-101"
+    one_line("food101", tmp_path / "new", expected, download=True)
     assert capsys.readouterr().out == ""
 
 

@@ -71,7 +71,7 @@ def common(
     verbosity.update(quiet=quiet, verbose=verbose)
 
 
-def command(name: str) -> Callable[[Function], Function]:
+def command(name: str, of: typer.Typer = app) -> Callable[[Function], Function]:
     """A command that takes --quiet and --verbose too, which may stand before it or after."""
 
     def add(function: Function) -> Function:
@@ -95,7 +95,7 @@ def command(name: str) -> Callable[[Function], Function]:
             name: parameter.annotation
             for name, parameter in told.__signature__.parameters.items()  # type: ignore[attr-defined]
         }
-        app.command(name)(told)
+        of.command(name)(told)
         return function
 
     return add

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskpack.errors import DataError
+from maskpack.fetching import SOURCES, fetch_task
 from maskpack.preprocess import Augment
 from maskpack.tasks.base import Classification
 from maskpack.tasks.images import to_rgb
@@ -115,6 +116,11 @@ def torchvision_task(name: str, key: str, root: Path | None, download: bool) -> 
             f"run `pip install {entry.needs}`"
         )
     folder = cache_folder(key) if root is None else root
+    if download and key in SOURCES:
+        try:
+            fetch_task(key, folder)
+        except DataError as error:
+            raise DataError(f"task {name!r}: {error}") from error
     opened = {}
     for split in entry.splits:
         try:

@@ -1,0 +1,87 @@
+"""What a person sees of fetching, on stderr: a bar on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_SECONDS = 30.0  # between two plain lines about one file
+
+
+class Watch:
+    """Sees nothing: the base of those that do."""
+
+    def say(self, line: str) -> None:
+        """Something happened."""
+
+    def step(self, what: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        """So much of `what` is done; total None: nobody knows of how much."""
+
+
+class Downloads(Watch):
+    """Shows lines and the bytes that came; use as a context manager."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self.console = console
+        self.quiet = quiet
+        self._live: Any = None
+        self._bars: dict[str, Any] = {}
+        self._bars_begun: dict[str, tuple[float, int]] = {}
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Downloads:
+        if self.console.is_terminal and not self.quiet:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._live = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        if not self.quiet or line.startswith("warning"):
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, what: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        if self._live is not None:
+            if what not in self._bars:
+                self._bars[what] = self._live.add_task(what, total=total, numbers="")
+                self._bars_begun[what] = time.monotonic(), done
+            numbers = amount(done, total, unit) + self._speed(what, done, unit)
+            self._live.update(self._bars[what], completed=done, total=total, numbers=numbers)
+            if done == total:
+                self._live.remove_task(self._bars.pop(what))
+        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(f"{what}: {amount(done, total, unit)}")
+
+    def _speed(self, what: str, done: int, unit: str) -> str:
+        began, before = self._bars_begun[what]
+        seconds = time.monotonic() - began
+        return f", {amount((done - before) / seconds, None, unit)}/s" if seconds > 1 else ""
+
+
+def amount(done: float, total: float | None, unit: str) -> str:
+    """How much, as a person reads it: bytes in MB, what else there is in whole numbers."""
+    scale, digits, name = (1e6, 1, "MB") if unit == "bytes" else (1, 0, unit)
+    whole = "" if total is None else f" of {total / scale:,.{digits}f}"
+    return f"{done / scale:,.{digits}f}{whole} {name}"
