@@ -105,7 +105,7 @@ def _task_row(pack: Pack, task: PackedTask, row: Row) -> Row:
         "ones": row["ones"],
         "entropy bytes": row["entropy bytes"],
     }
-    return found | scores(task) | {"on front": False, "layers": _layers(task, row["layers"])}
+    return found | scores(task) | {"on front": False, "layers": layers_of(task, row["layers"])}
 
 
 def original_name(task: PackedTask) -> str:
@@ -151,7 +151,7 @@ def _number(value: object) -> float | None:
     return float(value) if -LARGE < value < LARGE else None
 
 
-def _layers(task: PackedTask, rows: Sequence[Row]) -> list[Row]:
+def layers_of(task: PackedTask, rows: Sequence[Row]) -> list[Row]:
     """`report`'s rows of a task's layers, with the mean of each coefficient.
 
     `scaled` is KSM's share of bits that are 0 and have a coefficient other than 0: the weights it

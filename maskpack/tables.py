@@ -14,7 +14,16 @@ from maskpack.render.wording import score_text
 Row = dict[str, Any]
 Column = tuple[str, str | None]  # a key, and one of the keys of its cells where they are tables
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "md")
-SHARES = ("of fine-tuned", "ones", "zeros", "similarity", "jaccard", "chance")
+SHARES = (
+    "of fine-tuned",
+    "of separate",
+    "ones",
+    "zeros",
+    "scaled",
+    "similarity",
+    "jaccard",
+    "chance",
+)
 MEGA = ("MB", "MiB")
 
 

@@ -25,6 +25,7 @@ from maskpack.suites.answering import answer, has_answers, score_again
 from maskpack.suites.entries import BASE
 from maskpack.suites.opening import Opener
 from maskpack.suites.plan import Cell, base_cell, every_cell
+from maskpack.suites.scopes import network_parts
 
 Row = dict[str, Any]
 BASE_FILE = f"{BASE}.safetensors"
@@ -128,6 +129,8 @@ class Measurer:
                 found["base"] = pack.backbone.size_bytes + pack.backbone.head_bytes
             raw, coded = (_payload(recoded(pack, coded=on)) for on in (False, True))
             tasks[cell.task] = {"raw": raw, "coded": coded}
+            if found["whole"]:
+                tasks[cell.task] |= network_parts(pack)
             if not found["whole"] and not found["sequence"]:
                 shared.append(pack)
         if shared:

@@ -1,0 +1,118 @@
+"""What a method's tasks take under every accounting scope, against a network each. No torch.
+
+As in papers, the network that all began with is that of one task more, unless a method has changed
+it for good. "of separate" compares with the same for every method: that network and another one,
+fine-tuned, for each task.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from maskpack.accounting import (
+    FLOAT,
+    SCOPES,
+    SHARED,
+    STATISTICS,
+    account,
+    backbone_bytes,
+    replaces_backbone,
+    separate_bytes,
+)
+from maskpack.packed import Pack
+from maskpack.report import task_bytes
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Bytes of a method as a scope counts them."""
+
+    tasks: int
+    each: float  # that a task adds
+    total: float
+    separate: float
+    backbone: float  # without its last layer
+
+
+def network_parts(pack: Pack) -> dict[str, int]:
+    """Of a run that is a whole network, the bytes that not every scope counts; and the backbone's.
+
+    They stand beside "raw", all of its bytes, in what `measuring` writes.
+    """
+    task = pack.task()
+    tables = [task.streams[key].table for key in SHARED if key in task.streams]
+    statistics = {
+        name: math.prod(shape)
+        for table in tables
+        for name, shape in table
+        if name.endswith(STATISTICS)
+    }
+    return {
+        "head": task_bytes(task)["head"],
+        "statistics": FLOAT * sum(statistics.values()),
+        "backbone": pack.backbone.size_bytes,
+        "original head": pack.backbone.head_bytes,
+    }
+
+
+def scope_rows(
+    method: str, pack: Pack | None, sizes: Mapping[str, Any] | None, base: str | None
+) -> Iterator[Row]:
+    """A row for each scope, from a method's pack, or from the sizes of its whole networks.
+
+    `base` is the task of the base, where that is one of the suite's.
+    """
+    for name, scope in SCOPES.items():
+        if pack is not None:
+            found = _of_pack(pack, name, base)
+        elif sizes and all("statistics" in own for own in sizes["tasks"].values()):
+            found = _of_networks(sizes, name, base)
+        else:
+            return
+        yield {
+            "method": method,
+            "scope": name,
+            "tasks": found.tasks,
+            "bytes a task": round(found.each),
+            "bytes": round(found.total),
+            "as printed": scope.headline.format(found.total / (scope.divisor or found.backbone)),
+            "of separate": found.total / max(found.separate, 1),
+        }
+
+
+def _of_pack(pack: Pack, scope: str, base: str | None) -> _Counted:
+    about = account(pack, scope)
+    backbone = backbone_bytes(pack, scope)
+    unit = SCOPES[scope].divisor or max(backbone, 1)
+    shared = ("backbone", "original head", *(SHARED if replaces_backbone(pack) else ()))
+    added = sum(size or 0 for part, size in about["parts"].items() if part not in shared)
+    others = [task for task in pack.tasks.values() if task.name != base]
+    separate = backbone + (pack.backbone.head_bytes if SCOPES[scope].heads else 0)
+    separate += sum(separate_bytes(pack, task, scope) for task in others)
+    each = added * unit / max(len(pack.tasks), 1)
+    return _Counted(about["tasks"], each, about["total"] * unit, separate, backbone)
+
+
+def _of_networks(sizes: Mapping[str, Any], scope: str, base: str | None) -> _Counted:
+    """Of whole networks, one a task; in a sequence only the last of them is left."""
+    counts = SCOPES[scope]
+    own = list(sizes["tasks"].values())
+    left_out = [() if counts.heads else ("head",), () if counts.statistics else ("statistics",)]
+    keys = [key for group in left_out for key in group]
+    each = [network["raw"] - sum(network[key] for key in keys) for network in own]
+    first = own[0]
+    backbone = first["backbone"] - (0 if counts.statistics else first["statistics"])
+    original = first["original head"] if counts.heads else 0
+    separate = backbone + original + sum(each)
+    if not sizes["sequence"]:
+        count = len(own) + 1
+        return _Counted(count, sum(each) / len(own), separate, separate, backbone)
+    heads = [network["head"] if counts.heads else 0 for network in own]
+    total = each[-1] + sum(heads[:-1]) + (original if base else 0)
+    count = len(own) + (base is not None)
+    return _Counted(count, sum(heads) / len(own), total, separate, backbone)
