@@ -25,6 +25,10 @@ METHODS = {  # name -> module:class, imported when used: tables and help need no
     "decoder": "maskpack.methods.baselines:Decoder",
     "residual-blocks": "maskpack.methods.baselines:ResidualBlocks",
     "tall": "maskpack.methods.tall:Tall",
+    "ewc": "maskpack.methods.ewc:EWC",
+    "mas": "maskpack.methods.mas:MAS",
+    "lwf": "maskpack.methods.lwf:LwF",
+    "lwm": "maskpack.methods.lwm:LwM",
     "lora": "maskpack.methods.lora:LoRA",
 }
 FITTED = ("tall",)  # made of fine-tuned networks by `pack --from-checkpoint`, never trained

@@ -1,0 +1,64 @@
+"""Learning without forgetting (Li and Hoiem, 2016, arXiv:1606.09282)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, softmax
+
+from maskpack.methods.base import Carried, Keeper, Recipe
+from maskpack.methods.one_network import OneNetwork
+from maskpack.methods.recalling import Recall
+from maskpack.options import check_positive
+
+
+@dataclass(frozen=True)
+class LwF(OneNetwork):
+    """Adds strength * sum over earlier tasks of `distillation` (eq. 2 to 4).
+
+    What an earlier task's head gave for a picture when the training began is its target now.
+    Earlier heads are trained with the rest. For tasks whose outputs are classes.
+    """
+
+    strength: float = 1.0  # lambda_o
+    temperature: float = 2.0
+
+    name: ClassVar[str] = "lwf"
+    # section 3: 0.1 of the rate the network was trained at (1e-2), a tenth of that where it stalls,
+    # and a warm-up of the new head alone until it converges; lengths are not said
+    recipe: ClassVar[Recipe] = Recipe(opt="sgd", lr=1e-3, weight_decay=5e-4, head_epochs=5)
+
+    def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
+
+    def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper:
+        return _Unforgetting(self, network, head, carried)
+
+
+class _Unforgetting(Recall):
+    def __init__(self, method: LwF, network: nn.Module, head: str, carried: Carried) -> None:
+        super().__init__(method.name, network, head, carried)
+        self.method = method
+
+    def loss(self, images: Tensor, output: Tensor) -> Tensor | None:
+        if not self.tasks:
+            return None
+        old, new = self.recall(images), self.outputs()
+        return self.method.strength * distillation(old, new, self.method.temperature)
+
+
+def distillation(old: Sequence[Tensor], new: Sequence[Tensor], temperature: float) -> Tensor:
+    """- sum_i y'_i log p'_i, of the mean picture (and pixel), summed over tasks.
+
+    y' and p' are the probabilities that logits (batch, classes, ...) stand for, old and new, each
+    to the power of 1/T and normalised again: softmax(logits / T).
+    """
+    losses = [
+        -(softmax(was / temperature, dim=1) * log_softmax(now / temperature, dim=1)).sum(1).mean()
+        for was, now in zip(old, new, strict=True)
+    ]
+    return torch.stack(losses).sum()

@@ -1,0 +1,122 @@
+"""Learning without memorizing (Dhar et al., 2019, arXiv:1811.08051)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from maskpack.errors import OptionError
+from maskpack.methods.base import Carried, Keeper, Recipe
+from maskpack.methods.lwf import distillation
+from maskpack.methods.one_network import OneNetwork
+from maskpack.methods.recalling import Recall
+from maskpack.options import check_choice, check_positive
+
+TINY = 1e-8  # a map shorter than that has no direction
+
+
+@dataclass(frozen=True)
+class LwM(OneNetwork):
+    """Adds beta * LwF's distillation + gamma * `attention_distance` (eq. 3).
+
+    The distance is between what the network looks at now and what it looked at when the training
+    began, to see the same class: of all classes of all earlier tasks the one that the network of
+    then (`top="old"`) or of now (`top="new"`) holds to be likeliest, by its logit. In the paper
+    classes of all tasks share one head; here each task has its own, and distillation is by task.
+    """
+
+    beta: float = 1.0  # the paper gives no value of either
+    gamma: float = 1.0
+    temperature: float = 2.0
+    top: str = "old"
+
+    name: ClassVar[str] = "lwm"
+    recipe: ClassVar[Recipe] = Recipe(opt="sgd", lr=1e-3, weight_decay=5e-4, head_epochs=5)
+
+    def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
+        check_choice("top", self.top, ("old", "new"))
+
+    def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper:
+        return _Attentive(self, network, head, carried)
+
+
+class _Attentive(Recall):
+    def __init__(self, method: LwM, network: nn.Module, head: str, carried: Carried) -> None:
+        super().__init__(method.name, network, head, carried)
+        self.method = method
+        self._tried = False
+
+    def loss(self, images: Tensor, output: Tensor) -> Tensor | None:
+        if not self.tasks:
+            return None
+        old, new = self.recall(images, differentiable=True), self.outputs()
+        then, now = logits(old), logits(new)
+        top = (then if self.method.top == "old" else now).argmax(dim=1, keepdim=True)
+        looked = attention(then.gather(1, top), self.seen_before.map, keep_graph=False)
+        looks = attention(now.gather(1, top), self.seen.map, keep_graph=True)
+        if not self._tried:
+            check_differentiable(looks, self.seen.map)
+            self._tried = True
+        kept = distillation([was.detach() for was in old], new, self.method.temperature)
+        return self.method.beta * kept + self.method.gamma * attention_distance(looked, looks)
+
+
+def logits(outputs: Sequence[Tensor]) -> Tensor:
+    """Those of all heads side by side, (batch, classes of all); of pixels, their mean."""
+    return torch.cat(
+        [output.flatten(2).mean(2) if output.dim() > 2 else output for output in outputs], 1
+    )
+
+
+def attention(score: Tensor, features: Tensor | None, keep_graph: bool) -> Tensor:
+    """Grad-CAM of a score (batch, 1) on feature maps (batch, channels, h, w), as (batch, h * w).
+
+    relu(sum_k alpha_k A_k), with alpha_k the mean over places of d score / d A_k (Selvaraju et
+    al., 2017, arXiv:1610.02391, eq. 1 and 2). With `keep_graph` it can be differentiated, through
+    alpha as well.
+
+    Raises:
+        OptionError: the network has no feature map.
+    """
+    if features is None:
+        raise OptionError(
+            "lwm compares what a network looks at, and this one has no feature map of more than "
+            "one place before its last layer; take a convolutional network, or larger pictures"
+        )
+    gradient = torch.autograd.grad(
+        score.sum(), features, create_graph=keep_graph, allow_unused=True
+    )[0]
+    if gradient is None:  # made beside the way to the head
+        return features.new_zeros(len(features), features[0, 0].numel()).float()
+    alpha = gradient.mean((2, 3), keepdim=True)
+    found = (alpha * features).sum(1).relu().flatten(1).float()
+    return found if keep_graph else found.detach()
+
+
+def check_differentiable(looks: Tensor, features: Tensor | None) -> None:
+    """Raise OptionError where attention cannot be differentiated: fused kernels of torch cannot."""
+    try:
+        torch.autograd.grad(looks.sum(), features, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        raise OptionError(
+            "lwm differentiates gradients between the last feature map and the last layer, and "
+            f"this network cannot: {first}; take a convolutional network"
+        ) from error
+
+
+def attention_distance(old: Tensor, new: Tensor) -> Tensor:
+    """Mean over pictures of sum_j | Q_old,j / ||Q_old||_2 - Q_new,j / ||Q_new||_2 | (eq. 2).
+
+    Maps are (batch, places). One that is zero everywhere, since nothing speaks for the class,
+    has no direction to compare: its picture counts 0.
+    """
+    lengths = [q.norm(dim=1, keepdim=True) for q in (old, new)]
+    exists = (lengths[0] > TINY) & (lengths[1] > TINY)
+    was, now = (q / length.clamp_min(TINY) for q, length in zip((old, new), lengths, strict=True))
+    return torch.where(exists, (was - now).abs(), 0.0).sum(1).mean()
