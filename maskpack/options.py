@@ -46,6 +46,12 @@ def check_positive(option: str, value: float) -> None:
         raise OptionError(f"{option}={value!r}: expected a number above 0")
 
 
+def check_share(option: str, value: float, *, whole: bool = False) -> None:
+    """Raise OptionError unless `value` is 0 or more and below 1, or 1 where that is allowed."""
+    if not (0 <= value < 1 or (whole and value == 1)):
+        raise OptionError(f"{option}={value!r}: expected 0 to {'1' if whole else 'less than 1'}")
+
+
 def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise OptionError unless `value` is one of `choices`."""
     if value not in choices:

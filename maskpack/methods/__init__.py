@@ -25,11 +25,13 @@ METHODS = {  # name -> module:class, imported when used: tables and help need no
     "decoder": "maskpack.methods.baselines:Decoder",
     "residual-blocks": "maskpack.methods.baselines:ResidualBlocks",
     "tall": "maskpack.methods.tall:Tall",
+    "lora": "maskpack.methods.lora:LoRA",
     "ewc": "maskpack.methods.ewc:EWC",
     "mas": "maskpack.methods.mas:MAS",
     "lwf": "maskpack.methods.lwf:LwF",
     "lwm": "maskpack.methods.lwm:LwM",
-    "lora": "maskpack.methods.lora:LoRA",
+    "packnet": "maskpack.methods.packnet:PackNet",
+    "cpg": "maskpack.methods.cpg:CPG",
 }
 FITTED = ("tall",)  # made of fine-tuned networks by `pack --from-checkpoint`, never trained
 

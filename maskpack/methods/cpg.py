@@ -1,0 +1,95 @@
+"""CPG: compact, pick, grow (Hung et al., 2019, https://arxiv.org/abs/1910.06562).
+
+A task picks among the weights of earlier tasks by a mask, trains what is free beside them, and
+gives back as many of its own as its accuracy bears. Growing is a wider backbone's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from maskpack.errors import OptionError
+from maskpack.layers import Layer
+from maskpack.methods.base import Carried, Field, Keeper, Mask, Method, Params, Recipe
+from maskpack.methods.cpg_keeper import MASKS, VALUES, WEIGHTS, CPGKeeper, unpacked
+from maskpack.methods.owners import PREFIX, under
+from maskpack.options import check_positive, check_share
+
+
+@dataclass(frozen=True)
+class CPG(Method):
+    """W where the mask is 1, else 0; biases are each task's own.
+
+    The first `pick` of the epochs train the task's weights, and scores over the earlier ones that
+    work as Piggyback's (`threshold`, `init_scale`, Adam at `mask_lr`). Rounds of pruning follow, to
+    .1, .2, ... .9 and .95 of its weights, a step of it every `frequency` optimiser steps; the
+    last `retrain` of the epochs go on from the highest ratio whose validation accuracy was within
+    `tolerance` of `goal` (0: the best before pruning). Of `tasks` (0: not known), each leaves an
+    equal share to those that come after it, whatever the accuracy. `keep` is as in PackNet.
+    """
+
+    keep: float = 0.5
+    goal: float = 0.0
+    tolerance: float = 0.005
+    tasks: int = 0
+    pick: float = 0.3
+    retrain: float = 0.1
+    threshold: float = 5e-3
+    init_scale: float = 1e-2
+    mask_lr: float = 5e-4
+    frequency: int = 10
+
+    name: ClassVar[str] = "cpg"
+    recipe: ClassVar[Recipe] = Recipe(epochs=330, opt="sgd", lr=1e-2, weight_decay=4e-5)
+    norms: ClassVar[str] = "task"
+    masks: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_share("keep", self.keep, whole=True)
+        check_share("goal", self.goal, whole=True)
+        for option in ("tolerance", "pick", "retrain"):
+            check_share(option, getattr(self, option))
+        if not 0 <= self.tasks <= 255:
+            raise OptionError(f"tasks={self.tasks!r}: expected 0 to 255")
+        check_positive("frequency", self.frequency)
+        if self.init_scale <= self.threshold:
+            raise OptionError(
+                f"init_scale={self.init_scale!r}: expected more than threshold={self.threshold!r}, "
+                "so that every task begins with all earlier weights"
+            )
+
+    @property
+    def stores(self) -> Mapping[str, Field]:
+        return {"mask": Field("bits"), "value": Field("f32")}
+
+    def init_params(self, weight: Tensor, layer: Layer, generator: Generator) -> dict[str, Tensor]:
+        return {}
+
+    def mask(self, params: Params, training: bool = False) -> dict[str, Tensor]:
+        return {}
+
+    def effective_weight(self, weight: Tensor, mask: Mask) -> Tensor:
+        return torch.where(mask["mask"].bool(), mask.get("value", weight), 0)
+
+    def trained(self, parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+        return ("",)
+
+    def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper:
+        return CPGKeeper(self, network, head, carried)
+
+    def weights(self, carried: Carried) -> dict[str, Tensor]:
+        return under(WEIGHTS, carried.tensors)
+
+    def shared(self, number: int, carried: Carried) -> tuple[Method, dict[str, dict[str, Tensor]]]:
+        masks = {
+            name: {"mask": unpacked(bits, carried.tensors[PREFIX + name].shape)}
+            for name, bits in under(MASKS.format(number), carried.tensors).items()
+        }
+        for name, value in under(VALUES.format(number), carried.tensors).items():
+            masks[name] = {"mask": torch.ones_like(value, dtype=torch.bool), "value": value}
+        return self, masks
