@@ -46,6 +46,10 @@ def suite(
     backbone: Annotated[
         str | None, typer.Option(metavar="NAME", help="Another network than the suite's.")
     ] = None,
+    first: Annotated[
+        str | None,
+        typer.Option(metavar="TASK|N", help="Another task as the base, by name or number."),
+    ] = None,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks.")] = None,
     methods: Annotated[str | None, typer.Option(metavar="M,N", help="Only these methods.")] = None,
     seeds: Annotated[
@@ -71,6 +75,7 @@ def suite(
     Example: maskpack suite image-to-image-small --data pictures/ -o runs/small
     """
     format = one_format(format, json=json, csv=csv, md=md)
+    from maskpack.suites.first import beginning_with
     from maskpack.suites.reading import on_backbone, read_suite
 
     if source is None:
@@ -79,6 +84,8 @@ def suite(
     chosen = read_suite(source)
     if backbone is not None:
         chosen = on_backbone(chosen, backbone)
+    if first is not None:
+        chosen = beginning_with(chosen, first)
     if show:
         sys.stdout.write(chosen.text)
         return

@@ -65,6 +65,8 @@ class Published:
     similarity: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     total: Mapping[str, float] = field(default_factory=dict)  # of the points
+    # by task and label, or by label for all tasks
+    seconds: Mapping[str, Mapping[str, float] | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,8 @@ def _seconds(line: str) -> float:
 
 def _change(before: Suite, now: Suite) -> str:
     """What of a suite is not as it was, in words; empty where all goes on."""
+    if before.base and now.base and before.base.task != now.base.task:
+        return f"whose first task is {before.base.task}, now {now.base.task}"
     was, is_ = dict(_flat(before.raw)), dict(_flat(now.raw))
     for key in [*was, *(key for key in is_ if key not in was)]:
         if _new(key, before) or was.get(key) == is_.get(key):

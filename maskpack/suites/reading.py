@@ -48,7 +48,7 @@ SEEDS: Kind = (
     ),
 )
 ABOUT: dict[str, Kind] = dict.fromkeys(("title", "about", "paper"), TEXT)
-TOP: dict[str, Kind] = {"backbone": TEXT, "seeds": SEEDS} | dict.fromkeys(
+TOP: dict[str, Kind] = {"backbone": TEXT, "first": TEXT, "seeds": SEEDS} | dict.fromkeys(
     ("base", "options", "methods", "tasks", "published", "score"), TABLE
 )
 OPTION_KEYS: dict[str, Kind] = {key: kind for key, (_, kind) in OPTIONS.items()}
@@ -68,9 +68,10 @@ TASK_KEYS: dict[str, Kind] = {
 PUBLISHED: dict[str, Kind] = {
     "source": TEXT,
     **dict.fromkeys(
-        ("scores", "after", "sizes", "counted", "similarity", "points", "total"), TABLE
+        ("scores", "after", "sizes", "counted", "similarity", "points", "total", "seconds"), TABLE
     ),
 }
+INSTEAD = ("on", "first")  # figures for another backbone, for another first task
 _NAME = re.compile(r"\w[\w.+-]*")
 _BACKBONE = re.compile(r"^backbone[ \t]*=.*$", re.MULTILINE)
 
@@ -132,7 +133,7 @@ def parse_suite(text: str, where: str) -> Suite:
             raise OptionError(f"{where}: no {key}; see docs/suites.md")
     check_keys(f"{where}: options", raw.get("options", {}), OPTION_KEYS)
     entries = _methods(where, raw["methods"])
-    base = _base(where, raw.get("base"), raw["tasks"])
+    base = _base(where, raw.get("base"), raw["tasks"], raw.get("first"))
     tasks = _tasks(where, raw["tasks"], [*entries, *([base.method] if base else [])])
     if base is not None:
         tasks = {base.task: tasks[base.task], **tasks}
@@ -149,7 +150,7 @@ def parse_suite(text: str, where: str) -> Suite:
         entries,
         tasks,
         tuple(raw.get("seeds", [0])),
-        _published(where, raw.get("published", {}), tasks, raw["backbone"]),
+        _published(where, raw.get("published", {}), tasks, raw["backbone"], raw.get("first")),
         _score(where, raw.get("score")),
     )
 
@@ -190,9 +191,12 @@ def _methods(where: str, given: Mapping[str, Any]) -> dict[str, MethodEntry]:
 
 
 def _base(
-    where: str, given: Mapping[str, Any] | None, tasks: Mapping[str, Any]
+    where: str, given: Mapping[str, Any] | None, tasks: Mapping[str, Any], first: str | None
 ) -> BaseEntry | None:
+    """The base, trained on the task `first` where there is one, not on its own."""
     if given is None:
+        if first is not None:
+            raise OptionError(f"{where}: first = {first!r}, but no [base]; leave it out")
         return None
     place = f"{where}: base"
     check_keys(place, given, BASE_KEYS)
@@ -200,7 +204,9 @@ def _base(
         raise OptionError(f"{place}: no task; expected the name of one of the tasks")
     if given["task"] not in tasks:
         raise UnknownName(f"task of {place}", given["task"], tasks)
-    base = BaseEntry(given["task"], given.get("method", "scratch"), _options(given))
+    if first is not None and first not in tasks:
+        raise UnknownName(f"task of {where}: first", first, tasks)
+    base = BaseEntry(first or given["task"], given.get("method", "scratch"), _options(given))
     _check_method(place, base.method)
     return base
 
@@ -232,24 +238,40 @@ def _tasks(where: str, given: Mapping[str, Any], labels: list[str]) -> dict[str,
 
 
 def _published(
-    where: str, given: Mapping[str, Any], tasks: Mapping[str, Any], backbone: str
+    where: str,
+    given: Mapping[str, Any],
+    tasks: Mapping[str, Any],
+    backbone: str,
+    first: str | None,
 ) -> Published:
-    """Figures for any backbone, and in their place those that are there for this one."""
+    """Figures for any backbone, and in their place those that are there for this one.
+
+    Those of another first task are all there is where the suite has that one first.
+    """
     place = f"{where}: published"
-    check_keys(place, given, PUBLISHED | {"on": TABLE})
-    found = {key: value for key, value in given.items() if key != "on"}
+    check_keys(place, given, PUBLISHED | dict.fromkeys(INSTEAD, TABLE))
+    found = {key: value for key, value in given.items() if key not in INSTEAD}
     _check_figures(place, found, tasks)
-    for name, own in given.get("on", {}).items():
-        if not isinstance(own, dict):
-            refuse(f"{place}.on", name, own, "a table")
-        check_keys(f"{place}.on.{name}", own, PUBLISHED)
-        _check_figures(f"{place}.on.{name}", own, tasks)
+    for case in INSTEAD:
+        for name, own in given.get(case, {}).items():
+            if not isinstance(own, dict):
+                refuse(f"{place}.{case}", name, own, "a table")
+            check_keys(f"{place}.{case}.{name}", own, PUBLISHED)
+            _check_figures(f"{place}.{case}.{name}", own, tasks)
+    for name in given.get("first", {}):
+        if name not in tasks:
+            raise UnknownName(f"task of {place}.first", name, tasks)
+    if first is not None:
+        about = {key: found[key] for key in ("source",) if key in found}
+        return Published(**{**about, **given.get("first", {}).get(first, {})})
     return Published(**{**found, **given.get("on", {}).get(backbone, {})})
 
 
 def _check_figures(place: str, given: Mapping[str, Any], tasks: Mapping[str, Any]) -> None:
-    for key in ("scores", "after", "points"):
+    for key in ("scores", "after", "points", "seconds"):
         for task, row in given.get(key, {}).items():
+            if key == "seconds" and task not in tasks and is_number(row):
+                continue  # of a method, all tasks together
             _check_row(f"{place}.{key}", task, row, tasks)
     for key in ("sizes", "total"):
         _check_numbers(f"{place}.{key}", given.get(key, {}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from maskpack.errors import BackboneError, OptionError, RunError
 from maskpack.files import write_text
 from maskpack.suites.entries import Suite
+from maskpack.suites.first import beginning_with
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.plan import Cell, chosen_cells
 from maskpack.suites.reading import on_backbone, read_suite
@@ -26,6 +27,7 @@ def run_suite(
     *,
     data: str | Path | None = None,
     backbone: str | None = None,
+    first: str | int | None = None,
     tasks: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
@@ -39,7 +41,8 @@ def run_suite(
     """Train what is not trained yet of a suite into a folder, and return all its tables.
 
     `suite` is the name of a built-in one or a file, `data` the folder that its tasks' data are in,
-    `backbone` another one than the file's.
+    `backbone` another one than the file's, `first` the task (or its number from 1) that is the base
+    in place of the file's.
     `tasks`, `methods` and `seeds` choose some of its cells; what those start from is trained too.
     `watch` is told what happens to each cell; `tick` is called often and may raise Stopped: the
     next call goes on from there. With `jobs` above 1 cells are trained in processes of their own,
@@ -57,6 +60,7 @@ def run_suite(
         suite,
         output,
         backbone=backbone,
+        first=first,
         tasks=tasks,
         methods=methods,
         seeds=seeds,
@@ -89,6 +93,7 @@ def planned(
     output: str | Path,
     *,
     backbone: str | None = None,
+    first: str | int | None = None,
     tasks: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
@@ -103,6 +108,8 @@ def planned(
     chosen = suite if isinstance(suite, Suite) else read_suite(suite)
     if backbone is not None:
         chosen = on_backbone(chosen, backbone)
+    if first is not None:
+        chosen = beginning_with(chosen, str(first))
     if chosen.names_code and not trust_code:
         raise BackboneError(
             f"{chosen.where} wants to import Python code, {chosen.names_code!r}; if you trust the "

@@ -1,0 +1,42 @@
+"""Another task as the base of a suite: `maskpack suite NAME --first TASK`. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from maskpack.errors import OptionError, UnknownName
+from maskpack.suites.entries import Suite
+from maskpack.suites.reading import parse_suite
+
+_FIRST = re.compile(r"^first[ \t]*=.*\n", re.MULTILINE)
+
+
+def beginning_with(suite: Suite, first: str) -> Suite:
+    """The same suite, its base another task, by name or by number from 1; the others keep order.
+
+    The file's text begins with a line that says so, and the folder of the suite keeps it.
+
+    Raises:
+        UnknownName: the suite has no such task.
+        OptionError: it has no base, or no task of that number.
+    """
+    if suite.base is None:
+        raise OptionError(
+            f"{suite.where}: --first {first}: it has no [base], so no task is trained before others"
+        )
+    order = list(suite.raw["tasks"])  # as the file has them, whatever the base
+    if first in order:
+        name = first
+    elif first.isdecimal():
+        if not 1 <= int(first) <= len(order):
+            raise OptionError(
+                f"{suite.where}: --first {first}: expected 1 to {len(order)}, or a task's name"
+            )
+        name = order[int(first) - 1]
+    else:
+        raise UnknownName(f"task of {suite.where}", first, order, "or its number")
+    if name == suite.base.task:
+        return suite
+    text = _FIRST.sub("", suite.text, count=1) if "first" in suite.raw else suite.text
+    return parse_suite(f"first = {json.dumps(name, ensure_ascii=False)}\n{text}", suite.where)
