@@ -84,7 +84,9 @@ class Lines:
 
 @dataclass(frozen=True)
 class Heat:
-    """Rows of values as shades. `columns` are layers, or the rows themselves if `square`."""
+    """Rows of values as shades. `columns` are layers, or the rows themselves if `square`, whose
+    diagonal is left out unless it says something.
+    """
 
     key: str
     title: str
@@ -94,17 +96,22 @@ class Heat:
     values: tuple[tuple[float | None, ...], ...]
     square: bool = False
     more: tuple[tuple[str, ...], ...] = field(default=())  # what hovering adds, by cell
+    diagonal: bool = False
 
     def bounds(self) -> tuple[float, float]:
-        """Smallest and largest value shown as a shade: a square's diagonal is not."""
+        """Smallest and largest value shown as a shade."""
         known = [
             value
             for n, row in enumerate(self.values)
             for m, value in enumerate(row)
-            if value is not None and not (self.square and n == m)
+            if value is not None and not self.same(n, m)
         ]
         low = min(known, default=0.0) if self.square else 0.0
         return low, max(known, default=1.0)
+
+    def same(self, n: int, m: int) -> bool:
+        """Whether a cell is on a diagonal that is left out: a thing compared with itself."""
+        return self.square and n == m and not self.diagonal
 
 
 Figure = Scatter | Lines | Heat

@@ -77,9 +77,8 @@ def _cell(
 ) -> str:
     x, y, width, height = place
     value = figure.values[n][m]
-    same = figure.square and n == m
     where = {"x": x, "y": y, "width": width - 1, "height": height - 1}
-    if value is None or same:
+    if value is None or figure.same(n, m):
         return tag("rect", **where, class_="none")
     told_value = share_text(value) if "Share" in figure.value else significant(value)
     full = shade(value, *bounds)
@@ -95,7 +94,7 @@ def _cell(
     )
     if numbered:
         class_ = "number over" if full > 0.5 else "number"
-        number = f"{100 * value:.1f}"
+        number = f"{100 * value:.1f}" if "Share" in figure.value else significant(value)
         part += text(x + width / 2, y + height / 2 + 4, number, class_, "middle")
     return part
 

@@ -49,14 +49,19 @@ def html_page(summary: Mapping[str, Any]) -> str:
         "<footer>Made by maskpack report. Every number is in the report as JSON: "
         "maskpack report ... -o report.json</footer>",
     ]
+    return document("maskpack report", parts, pictures=bool(summary["pictures"]))
+
+
+def document(name: str, parts: Iterable[str], *, pictures: bool = False) -> str:
+    """A whole page from its parts, which are markup; nothing but `pictures` in it is fetched."""
     style = STYLE.read_text(encoding="utf-8")
-    policy = WITH_PICTURES if summary["pictures"] else POLICY
+    policy = WITH_PICTURES if pictures else POLICY
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>maskpack report</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(name)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in parts if part)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -84,6 +89,16 @@ def _head(summary: Mapping[str, Any], found: Sequence[Section]) -> Iterator[str]
 def _section(section: Section, summary: Mapping[str, Any]) -> str:
     abouts = {about["task"]: about for about in summary["originals"]}
     rows = {row["label"]: row for row in summary["tasks"]}
+    return draw_section(section, abouts, rows)
+
+
+def draw_section(
+    section: Section, abouts: Mapping[str, Row] | None = None, rows: Mapping[str, Row] | None = None
+) -> str:
+    """Heading, text and drawings; `abouts` has by title what is to be said of a front in words,
+    and `rows` the tasks on it.
+    """
+    abouts, rows = abouts or {}, rows or {}
     alone = len(section.figures) == 1
     drawn = "".join(_figure(figure, abouts, rows, alone=alone) for figure in section.figures)
     pairs = "" if alone or _broad(section.figures) else " pairs"

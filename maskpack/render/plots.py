@@ -230,7 +230,7 @@ def _heat(canvas: Canvas, axes: Axes, figure: Heat) -> None:
     nothing = float("nan")
     width = len(figure.columns)
     grid = [
-        [nothing if v is None or (figure.square and n == m) else v for m, v in enumerate(row)]
+        [nothing if v is None or figure.same(n, m) else v for m, v in enumerate(row)]
         for n, row in enumerate(figure.values)
     ]
     ends = (PALE, SHADES[1]) if low else SHADES
