@@ -22,7 +22,7 @@ from maskpack.suites.entries import Suite
 from maskpack.suites.plan import Cell
 from maskpack.suites.reading import parse_suite
 
-WORDS = ("title", "about", "paper", "published", "seeds")  # keys that change no training
+WORDS = ("title", "about", "paper", "published", "score", "seeds")  # keys that change no training
 TASK_WORDS = ("metric", "source")
 
 

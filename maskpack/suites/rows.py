@@ -13,6 +13,7 @@ from maskpack.report import content, similarity_rows, sparsity_rows
 from maskpack.suites.entries import ALL, BASE, Suite
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.plan import Cell, base_cell, every_cell
+from maskpack.suites.points import points_rows
 
 Row = dict[str, Any]
 MB = 10**6
@@ -35,6 +36,7 @@ def suite_tables(
     source = suite.published.source or suite.paper
     tables = {
         "scores": ("score of each task and method", _scores(found)),
+        **({"points": ("points of each task and method", _points(found))} if suite.score else {}),
         "forgetting": ("each task after the next was learnt", _forgetting(found)),
         "sequences": ("each task of a sequence after each later one", _sequences(found)),
         "sizes": ("sizes in MB (10^6 bytes)", _sizes(found)),
@@ -77,6 +79,11 @@ class _Found:
     def metric(self, task: str) -> str | None:
         own = self.suite.tasks[task].metric
         return own if own is not None else self.measured.get("metrics", {}).get(task)
+
+    def shown(self, task: str) -> str | None:
+        """The metric, and of which split it is where that is not the test split."""
+        metric, split = self.metric(task), self.measured.get("tested on", {}).get(task, "test")
+        return metric if metric is None or split == "test" else f"{metric} on {split}"
 
     def scored(self, task: str, label: str) -> list[float]:
         """A task's scores by seed; the base's own stands for every method that starts from it."""
@@ -151,17 +158,23 @@ def _scores(found: _Found) -> list[Row]:
     rows: list[Row] = []
     for task in suite.tasks:
         ours = {label: found.scored(task, label) for label in suite.methods}
-        about = {"task": task, "metric": found.metric(task)}
+        about = {"task": task, "metric": found.shown(task)}
         rows += found.figures(about, ours, suite.published.scores.get(task, {}))
         last = {label: found.at_the_end(task, label) for label in sequences}
         rows += found.last_figures(about, last)
     return rows + list(_averages(found))
 
 
+def _points(found: _Found) -> list[Row]:
+    splits = set(found.measured.get("tested on", {}).values()) - {"test"}
+    metric = "points" + (f" on {', '.join(sorted(splits))}" if splits else "")
+    return points_rows(found.suite, found.scored, found.figures, metric)
+
+
 def _averages(found: _Found) -> Iterator[Row]:
     """Means over all tasks, where they have one metric and a method has a score of each."""
     suite = found.suite
-    metrics = {found.metric(task) for task in suite.tasks}
+    metrics = {found.shown(task) for task in suite.tasks}
     if len(suite.tasks) < 2 or len(metrics) != 1:
         return
     ours: dict[str, list[float]] = {}

@@ -55,14 +55,14 @@ def decathlon_task(name: str, root: Path | None) -> Decathlon:
         raise DataError(f"task {name!r}: no --data DIR; {_advice(task)}")
     if not root.is_dir():
         raise DataError(f"task {name!r}: no folder {str(root)!r}; {_advice(task)}")
-    labelled = annotations(root, task, "test").is_file()
+    labelled = json_path(root, task, "test").is_file()
     names = ("train", "val", "test") if labelled else ("train", "val")
     opened = {split: labels_of(root, task, split) for split in names}
     classes = opened["train"].classes
     for split, found in opened.items():
         if found.classes != classes:
             raise DataError(
-                f"{annotations(root, task, split)}: has other categories than {task}_train.json; "
+                f"{json_path(root, task, split)}: has other categories than {task}_train.json; "
                 "take all files from one devkit"
             )
     splits = {split: ImageFiles(found.paths, found.labels) for split, found in opened.items()}
@@ -79,7 +79,7 @@ def category_id(task: str, label: int) -> int:
     return STEP * (1 + TASKS.index(task)) + 1 + label
 
 
-def annotations(root: Path, task: str, split: str) -> Path:
+def json_path(root: Path, task: str, split: str) -> Path:
     """Where the json of a split is; "test_stripped" has pictures without labels."""
     return root / "annotations" / f"{task}_{split}.json"
 
@@ -100,7 +100,7 @@ def pictures_of(root: Path, task: str, split: str) -> Pictures:
     Raises:
         DataError: the json or a picture is missing, or it is not as theirs are.
     """
-    path = annotations(root, task, split)
+    path = json_path(root, task, split)
     return _pictures(root, task, split, path, _document(path, task))
 
 
@@ -110,7 +110,7 @@ def labels_of(root: Path, task: str, split: str) -> Pictures:
     Raises:
         DataError: as `pictures_of`, or a picture has no annotation, or several.
     """
-    path = annotations(root, task, split)
+    path = json_path(root, task, split)
     document = _document(path, task)
     found = _pictures(root, task, split, path, document)
     classes = _classes(path, document, task)
