@@ -98,8 +98,9 @@ def account(pack: Pack, scope: str) -> dict[str, Any]:
     if scope == ALL:
         parts["header"] = sum(header_shares(pack).values())
     total = sum(size for size in parts.values() if size is not None)
-    separate = base + (_head_bytes(pack) if counts.heads else 0)
-    separate += sum(separate_bytes(pack, task, scope) for task in tasks)
+    separate = sum(separate_bytes(pack, task, scope) for task in tasks)
+    if not replaced:
+        separate += base + (_head_bytes(pack) if counts.heads else 0)
     unit = counts.divisor or max(base, 1)
     return {
         "file": str(pack.path) if pack.path else None,
@@ -158,11 +159,13 @@ def counted_bytes(task: PackedTask, scope: str) -> dict[str, float]:
     if scope == ALL:
         return dict[str, float](task_bytes(task))
     parts = {part: 0.0 for part in PARTS if counts.heads or part != "head"}
+    # PackNet's bits say whose each weight is, to all tasks; elsewhere a mask is its task's own
+    divided = "weights" in task.streams and task.streams["weights"].users > 1
     for key, stream in task.streams.items():
         part = stream_part(key, stream)
         if part in parts:
             each = 1 / 8 if stream.dtype == BITS else FLOAT
-            sharing = stream.users if part in SHARED else 1
+            sharing = stream.users if part in SHARED or (divided and part == "masks") else 1
             parts[part] += each * _count(task, key, counts.statistics) / sharing
     return parts
 

@@ -71,12 +71,12 @@ def network(name: str) -> nn.Module:
         return NETWORKS[name]()
 
 
-def blank(tensors: Mapping[str, tuple[int, ...]], dtype: str = "f32") -> Stream:
+def blank(tensors: Mapping[str, tuple[int, ...]], dtype: str = "f32", users: int = 1) -> Stream:
     """A stream that has all its bytes, all of them zero; bits have whole bytes a row."""
     sizes = [math.prod(shape) for shape in tensors.values()]
     size = sum(-(-n // 8) for n in sizes) if dtype == "bits" else sum(sizes)
     kind = NUMPY["U8" if dtype == "bits" else "F32"]
-    return Stream(tuple(tensors.items()), dtype, np.zeros(size, kind))
+    return Stream(tuple(tensors.items()), dtype, np.zeros(size, kind), users=users)
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -113,6 +113,24 @@ def zoo(
     return Pack(BackboneInfo(name, "00" * 32, size, head, {}, head_bytes=4 * original), tasks)
 
 
+def divided(name: str, outputs: tuple[int, ...] = (1000, *SKETCH), norms: bool = False) -> Pack:
+    """A pack of PackNet: the pretraining task first, weights and their owners shared by all."""
+    pack, module = zoo(name, outputs, norms), network(name)
+    own = norm_tensors(module, pack.backbone.head)
+    trunk = shapes(backbone_state(module, pack.backbone.head))
+    users = len(outputs)
+    weights = {key: shape for key, shape in trunk.items() if not norms or key not in own}
+    masks = dict(pack.task("task0").streams["mask"].table)
+    planes = len(outputs).bit_length()  # of an owner: one of the tasks, or nobody
+    shared = {"weights": blank(weights, users=users)}
+    shared |= {f"owner{bit}": blank(masks, "bits", users) for bit in range(planes)}
+    tasks = {}
+    for key, task in pack.tasks.items():
+        streams = {kind: stream for kind, stream in task.streams.items() if kind != "mask"}
+        tasks[key] = dataclasses.replace(task, method="packnet", streams=streams | shared)
+    return dataclasses.replace(pack, tasks=tasks)
+
+
 # ---- what the papers print
 
 
@@ -139,6 +157,43 @@ def test_resnet50_with_six_tasks_is_121_mib() -> None:
     }
     assert round(found["total"], 2) == 121.07
     assert round(found["separate"], 2) == 554.46
+
+
+def test_packnet_owners_take_3_bits_a_weight_once() -> None:
+    found = account(divided("vgg16"), "piggyback")
+    assert found["headline"] == "587 MB"
+    assert found["parts"]["backbone"] is None
+    assert found["parts"]["weights"] == pytest.approx(537.04, abs=0.005)
+    assert found["parts"]["masks"] == pytest.approx(50.34, abs=0.005)
+    assert found["total"] == pytest.approx(587.39, abs=0.005)
+    assert (found["tasks"], round(found["separate"])) == (6, 3222)
+
+
+def test_packnet_on_resnet50_is_115_mib() -> None:
+    """As the KSM paper has it, with norms for each task, which PackNet itself shares."""
+    found = account(divided("resnet50", norms=True), "ksm")
+    assert found["headline"] == "115 MiB"
+    assert round(found["total"], 2) == 115.48
+    assert round(found["parts"]["masks"], 2) == 8.39
+    assert round(found["parts"]["heads"], 2) == round(7.82 + 7.37, 2)
+    assert round(found["separate"], 2) == 554.46
+
+
+@pytest.mark.parametrize(("name", "share"), [("resnet50", 1.0935), ("densenet121", 1.0926)])
+def test_packnet_is_smaller_than_the_ratios_printed_for_it(name: str, share: float) -> None:
+    """Mancini et al. print 1.10 and 1.11, which 3 bits a weight do not make."""
+    found = account(divided(name, norms=True), "bat")
+    norms = found["parts"]["norms"] * 5 / 6  # those that are not shared here
+    assert round(found["total"] - norms, 4) == share
+
+
+def test_a_task_of_resnet50_with_200_classes() -> None:
+    element, kernel = (
+        counted_bytes(zoo("resnet50", (200,), True, kernels).task(), "all")
+        for kernels in (False, True)
+    )
+    assert element["masks"] == 2_931_864 and kernel["masks"] == 1_673_240
+    assert (element["norms"], element["head"]) == (424_960, 1_639_200)
 
 
 def test_kernel_bitmaps_make_it_115() -> None:

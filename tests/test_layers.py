@@ -209,6 +209,16 @@ def test_masks_and_norms_have_the_papers_sizes(
     assert sum(4 * tensor.numel() for tensor in norm_tensors(network, head).values()) == norm_bytes
 
 
+@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
+def test_vggs_two_wide_linear_layers_are_masked_and_its_last_is_not(name: str) -> None:
+    with torch.device("meta"):
+        layers = find_layers(models.get_model(name), "classifier.6")
+    assert {key: layer.shape for key, layer in layers.items() if layer.kind == "linear"} == {
+        "classifier.0.weight": (4096, 25088),
+        "classifier.3.weight": (4096, 4096),
+    }
+
+
 def test_vision_transformers_attention_is_found() -> None:
     with torch.device("meta"):
         layers = find_layers(models.vit_b_32(), "heads.head")
