@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from maskpack.api import attach, fit, from_checkpoint, load, pack, read, switch
     from maskpack.applying import apply_image, classify_image
     from maskpack.backbones import from_module
+    from maskpack.decathlon import decathlon_score
     from maskpack.errors import MaskpackError
     from maskpack.packed import Pack, PackedTask
     from maskpack.report import describe
     from maskpack.reporting import write_report
     from maskpack.resolve import open_backbone
     from maskpack.score import score_task
-    from maskpack.suites.running import run_suite
+    from maskpack.suites.running import run_suite, suite_results
 
 _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "MaskpackError": "errors",
@@ -31,6 +32,7 @@ _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "apply_image": "applying",
     "attach": "api",
     "classify_image": "applying",
+    "decathlon_score": "decathlon",
     "describe": "report",
     "fit": "api",
     "from_checkpoint": "api",
@@ -41,6 +43,7 @@ _HOMES = {  # public name -> module, imported on first use: torch costs seconds
     "read": "api",
     "run_suite": "suites.running",
     "score_task": "score",
+    "suite_results": "suites.running",
     "switch": "api",
     "write_report": "reporting",
 }
@@ -52,6 +55,7 @@ __all__ = [
     "apply_image",
     "attach",
     "classify_image",
+    "decathlon_score",
     "describe",
     "fit",
     "from_checkpoint",
@@ -62,6 +66,7 @@ __all__ = [
     "read",
     "run_suite",
     "score_task",
+    "suite_results",
     "switch",
     "write_report",
 ]

@@ -31,8 +31,9 @@ def suite(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME|FILE]",
-            help="A built-in suite, or a .toml file.  [default: list the built-in ones]",
+            metavar="[NAME|FILE|DIR]",
+            help="A built-in suite, a .toml file, or the folder that one was trained in.  "
+            "[default: list the built-in ones]",
         ),
     ] = None,
     data: Annotated[
@@ -57,6 +58,24 @@ def suite(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="So many trainings at once.")] = 1,
     show: Annotated[bool, typer.Option("--show", help="Print the suite's file, to copy.")] = False,
+    finished: Annotated[
+        bool, typer.Option("--tables", help="Train nothing: print what is finished.")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Print the tables by layer too.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD", help="Test the others against this one.  [default: fine-tune]"
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the tables: .html (with figures), .md, .json or .csv."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and print the cells; no more.")
     ] = False,
@@ -76,12 +95,14 @@ def suite(
     """
     format = one_format(format, json=json, csv=csv, md=md)
     from maskpack.suites.first import beginning_with
-    from maskpack.suites.reading import on_backbone, read_suite
+    from maskpack.suites.reading import on_backbone
+    from maskpack.suites.running import open_suite
+    from maskpack.suites.written import check_file
 
     if source is None:
         _list(format)
         return
-    chosen = read_suite(source)
+    chosen, folder_of = open_suite(source)
     if backbone is not None:
         chosen = on_backbone(chosen, backbone)
     if first is not None:
@@ -89,16 +110,22 @@ def suite(
     if show:
         sys.stdout.write(chosen.text)
         return
-    output = output or Path("runs") / chosen.name
+    if report is not None:
+        check_file(report)
+    output = output or folder_of or Path("runs") / chosen.name
     cells: dict[str, Any] = {
         "tasks": _names(tasks),
         "methods": _names(methods),
         "seeds": _seeds(seeds),
         "trust_code": trust_code,
     }
-    workers = max(0, default_workers() // jobs) if workers is None else workers
-    from maskpack.suites.running import check_suite, plan_rows, planned, run_suite
+    from maskpack.suites.running import check_suite, plan_rows, planned, run_suite, suite_results
 
+    if finished:
+        found = suite_results(output, chosen, against=against)
+        _show(found, format, layers, report)
+        return
+    workers = max(0, default_workers() // jobs) if workers is None else workers
     _, folder, planned_cells = planned(chosen, output, **cells)
     if dry_run:
         check_suite(chosen, folder, planned_cells, data, device)
@@ -124,6 +151,7 @@ def suite(
                 jobs=jobs,
                 device=device,
                 workers=workers,
+                against=against,
                 watch=watcher,
                 tick=tick,
                 **cells,
@@ -131,12 +159,26 @@ def suite(
         except Stopped:
             watcher.say(f"stopped; continue with: {shlex.join(['maskpack', *sys.argv[1:]])}")
             raise SystemExit(128 + stopped[0]) from None
-    tables = [(table["title"], table["rows"]) for table in found["tables"].values()]
-    print_as(format, [found] if format == "jsonl" else found, tables)
+    _show(found, format, layers, report)
     if found["failed"]:
         for cell, reason in found["failed"].items():
             print(f"error: {cell}: {reason}", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _show(found: dict[str, Any], format: str | None, layers: bool, report: Path | None) -> None:
+    from maskpack.suites.protocol import TEST
+    from maskpack.suites.written import shown_tables, write_tables
+
+    for note in found["notes"]:
+        if TEST in note:
+            stderr().print(f"warning: {note}", markup=False, highlight=False, soft_wrap=True)
+        elif not verbosity["quiet"]:
+            stderr().print(note, markup=False, highlight=False, soft_wrap=True)
+    if report is not None:
+        write_tables(found, report)
+    tables = list(shown_tables(found, layers=layers))
+    print_as(format, [found] if format == "jsonl" else found, tables)
 
 
 def _list(format: str | None) -> None:

@@ -5,7 +5,7 @@ runs/TASK/METHOD/seedN/   a run each
 METHOD.safetensors    the tasks of a method that share a backbone (METHOD-seedN for other seeds)
 base.safetensors      the base, which those packs name as their backbone
 measured.json         sizes, and scores measured again
-tables.json, tables.md
+tables.json, tables.md, tables.csv
 lock                  held while a process works here
 """
 
@@ -22,6 +22,7 @@ from maskpack.suites.entries import Suite
 from maskpack.suites.plan import Cell
 from maskpack.suites.reading import parse_suite
 
+MEASURED = "measured.json"
 WORDS = ("title", "about", "paper", "published", "score", "seeds")  # keys that change no training
 TASK_WORDS = ("metric", "source")
 

@@ -23,13 +23,13 @@ from maskpack.runs import Run
 from maskpack.sequences import pack_sequence
 from maskpack.suites.answering import answer, has_answers, score_again
 from maskpack.suites.entries import BASE
+from maskpack.suites.folder import MEASURED
 from maskpack.suites.opening import Opener
 from maskpack.suites.plan import Cell, base_cell, every_cell
 from maskpack.suites.scopes import network_parts
 
 Row = dict[str, Any]
 BASE_FILE = f"{BASE}.safetensors"
-MEASURED = "measured.json"
 
 
 @dataclass

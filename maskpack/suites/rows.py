@@ -5,15 +5,24 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from maskpack import packfile
+from maskpack.errors import UnknownName
 from maskpack.packed import Pack
-from maskpack.report import content, similarity_rows, sparsity_rows
+from maskpack.report import similarity_rows
+from maskpack.suites.bylayer import TITLES as LAYER_TITLES
+from maskpack.suites.bylayer import layer_tables
 from maskpack.suites.entries import ALL, BASE, Suite
 from maskpack.suites.folder import SuiteFolder
+from maskpack.suites.gathered import answers_of, options_of, reference_of
+from maskpack.suites.paired import paired_rows
 from maskpack.suites.plan import Cell, base_cell, every_cell
 from maskpack.suites.points import points_rows
+from maskpack.suites.protocol import protocol_notes, protocol_rows
+from maskpack.suites.scopes import scope_rows
+from maskpack.suites.spent import seconds_rows
 
 Row = dict[str, Any]
 MB = 10**6
@@ -22,36 +31,55 @@ LAST = "at the end"  # of a sequence, after its last task
 
 
 def suite_tables(
-    suite: Suite, folder: SuiteFolder, seeds: Sequence[int], measured: Mapping[str, Any]
+    suite: Suite,
+    folder: SuiteFolder,
+    seeds: Sequence[int],
+    measured: Mapping[str, Any],
+    against: str | None = None,
 ) -> dict[str, Any]:
     """All tables of a suite's folder, each with its title and rows, and every cell by itself.
 
     `measured` is what `maskpack.suites.measuring` wrote. Figures are means over the seeds, with
-    their standard deviation ("spread") where there are several.
+    their standard deviation ("spread") where there are several. Methods are tested `against` one
+    of them.
 
     Raises:
         OptionError: a task has no such metric.
+        UnknownName: there is no such method.
     """
+    check_against(suite, against)
     found = _Found(suite, folder, seeds, measured)
     source = suite.published.source or suite.paper
+    layers = layer_tables(found.packs(), list(suite.tasks))
+    protocol = protocol_rows(options_of(suite, folder, found.results))
     tables = {
         "scores": ("score of each task and method", _scores(found)),
         **({"points": ("points of each task and method", _points(found))} if suite.score else {}),
         "forgetting": ("each task after the next was learnt", _forgetting(found)),
         "sequences": ("each task of a sequence after each later one", _sequences(found)),
+        "paired": ("methods on the same pictures, by McNemar's test", _paired(found, against)),
+        "protocol": ("how each method was trained", protocol),
         "sizes": ("sizes in MB (10^6 bytes)", _sizes(found)),
+        "bytes": ("bytes as each paper counts them", _bytes(found)),
         "similarity": ("share of equal bits of two masks", _similarity(found)),
-        "zeros": ("share of zeros by layer", _zeros(found)),
-        "seconds": ("seconds of training", _seconds(found)),
+        **{key: (title, layers[key]) for key, title in LAYER_TITLES.items()},
+        "seconds": ("seconds of training", seconds_rows(suite, found.spent())),
     }
     return {
         "suite": suite.name,
         "title": suite.title,
         "paper": suite.paper,
         "published": source,
+        "notes": list(protocol_notes(protocol)),
         "tables": {key: {"title": t, "rows": rows} for key, (t, rows) in tables.items()},
         "cells": _cells(found),
     }
+
+
+def check_against(suite: Suite, against: str | None) -> None:
+    """Raise UnknownName unless it is a method of the suite, or None."""
+    if against is not None and against not in suite.methods:
+        raise UnknownName(f"method of {suite.where}", against, suite.methods)
 
 
 class _Found:
@@ -95,6 +123,19 @@ class _Found:
         base = [c for c in self.results if (c.task, c.label) == (task, BASE)]
         return [self.value(task, self.results[c]) for c in own or base if self.results[c]]
 
+    def averages(self, label: str) -> Iterator[float]:
+        """Means over all tasks by seed; nothing where a seed lacks a task that another has."""
+        seeds = sorted({cell.seed for cell in self.results if cell.label == label})
+        alone = [self.by_seed[seed] for seed in seeds]
+        scored = [[one.scored(task, label) for task in self.suite.tasks] for one in alone]
+        if all(map(all, scored)):
+            yield from (statistics.fmean(map(statistics.fmean, values)) for values in scored)
+
+    @cached_property
+    def by_seed(self) -> dict[int, _Found]:
+        """The same of each seed alone."""
+        return {seed: _Found(self.suite, self.folder, [seed], self.measured) for seed in self.seeds}
+
     def after(self, task: str, later: str, label: str) -> list[float]:
         """A task's scores, by seed, once a later one was learnt."""
         return [
@@ -115,6 +156,10 @@ class _Found:
 
     def value(self, task: str, score: Mapping[str, Any]) -> float:
         return self.suite.value(task, str(self.metric(task)), score)
+
+    def spent(self) -> dict[Cell, float]:
+        """Seconds of training."""
+        return {cell: self.folder.seconds(cell) for cell in self.results}
 
     def packs(self) -> Iterator[tuple[str, Pack]]:
         """By method, the pack of the first seed."""
@@ -181,7 +226,8 @@ def _averages(found: _Found) -> Iterator[Row]:
     for label in suite.methods:
         scored = [found.scored(task, label) for task in suite.tasks]
         if all(scored):
-            ours[label] = [statistics.fmean(map(statistics.fmean, scored))]
+            each = list(found.averages(label))
+            ours[label] = each or [statistics.fmean(map(statistics.fmean, scored))]
     published = suite.published.scores
     theirs = {
         label: statistics.fmean(published[task][label] for task in suite.tasks)
@@ -291,30 +337,22 @@ def _similarity(found: _Found) -> list[Row]:
     return rows
 
 
-def _zeros(found: _Found) -> list[Row]:
-    rows: list[Row] = []
-    for label, pack in found.packs():
-        contents = {
-            name: content(pack.tasks[name]) for name in found.suite.tasks if name in pack.tasks
-        }
-        for row in sparsity_rows(contents):
-            about = {key: row[key] for key in ("layer", "shape", "bits")}
-            rows.append({"method": label, **about, "zeros": row["zeros"]})
-    return rows
+def _paired(found: _Found, against: str | None) -> list[Row]:
+    answers = answers_of(found.suite, found.folder, found.results)
+    reference = against or reference_of(found.suite, answers)
+    return paired_rows(answers, reference) if reference else []
 
 
-def _seconds(found: _Found) -> list[Row]:
-    """Seconds by task and method, means over the seeds; the base's own in a column of its own."""
-    labels = [*([BASE] if found.base else []), *found.suite.methods]
-    rows: list[Row] = []
-    for task in found.suite.tasks:
-        row: Row = {"task": task}
-        for label in labels:
-            cells = [c for c in found.results if (c.task, c.label) == (task, label)]
-            spent = [found.folder.seconds(cell) for cell in cells]
-            row[label] = round(statistics.fmean(spent), 3) if spent else None
-        rows.append(row)
-    return rows
+def _bytes(found: _Found) -> list[Row]:
+    """Of the first seed, as other sizes."""
+    measured = found.measured.get("sizes", {})
+    sizes = {
+        label: next(iter(measured[label].values()))
+        for label in found.suite.methods
+        if measured.get(label)
+    }
+    base = found.base.task if found.base else None
+    return list(scope_rows(dict(found.packs()), sizes, base))
 
 
 def _cells(found: _Found) -> list[Row]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskpack.errors import BackboneError, OptionError, RunError
-from maskpack.files import write_text
+from maskpack.suites import builtin_suites
 from maskpack.suites.entries import Suite
 from maskpack.suites.first import beginning_with
-from maskpack.suites.folder import SuiteFolder
+from maskpack.suites.folder import MEASURED, SuiteFolder
 from maskpack.suites.plan import Cell, chosen_cells
 from maskpack.suites.reading import on_backbone, read_suite
-from maskpack.suites.rows import suite_tables
-from maskpack.tables import markdown
+from maskpack.suites.rows import check_against, suite_tables
+from maskpack.suites.written import write_tables
 
 if TYPE_CHECKING:
     from maskpack.suites.opening import Opener
@@ -35,6 +36,7 @@ def run_suite(
     device: str = "auto",
     workers: int = 0,
     trust_code: bool = False,
+    against: str | None = None,
     watch: Callable[[Told], None] = lambda told: None,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def run_suite(
     `watch` is told what happens to each cell; `tick` is called often and may raise Stopped: the
     next call goes on from there. With `jobs` above 1 cells are trained in processes of their own,
     for which a script needs its `if __name__ == "__main__":`. A file that names Python code
-    (module:function) is believed only with `trust_code`.
+    (module:function) is believed only with `trust_code`. Methods are tested `against` one of them.
 
     "failed" of the result has the cells that could not be trained, and why.
 
@@ -68,8 +70,9 @@ def run_suite(
     )
     if jobs < 1:
         raise OptionError(f"--jobs {jobs}: expected 1 or more")
+    check_against(chosen, against)
     from maskpack.runs import Run
-    from maskpack.suites.measuring import MEASURED, Measurer
+    from maskpack.suites.measuring import Measurer
     from maskpack.suites.training import train_cells
 
     with Run(folder.path).locked():  # as a run's folder is: one process at a time
@@ -80,12 +83,65 @@ def run_suite(
         failed = train_cells(left, opener, jobs=jobs, watch=watch, tick=tick)
         found = found_seeds(folder, chosen)
         Measurer(opener, found).measure(tick)
-        tables = suite_tables(chosen, folder, found, folder.read(MEASURED) or {})
+        tables = suite_tables(chosen, folder, found, folder.read(MEASURED) or {}, against)
         tables["failed"] = {str(cell): reason for cell, reason in failed.items()}
-        folder.write("tables.json", tables)
-        texts = [markdown(t["title"], t["rows"]) for t in tables["tables"].values() if t["rows"]]
-        write_text(folder.path / "tables.md", "\n".join([f"# {chosen.title}\n", *texts]))
+        for ending in ("json", "md", "csv"):
+            write_tables(tables, folder.path / f"tables.{ending}")
     return tables
+
+
+def suite_results(
+    output: str | Path,
+    suite: str | Path | Suite | None = None,
+    *,
+    backbone: str | None = None,
+    first: str | int | None = None,
+    against: str | None = None,
+) -> dict[str, Any]:
+    """The tables of what is finished in a suite's folder, as `run_suite` returns them.
+
+    Nothing is trained, measured or written, and torch is not imported. `suite`, where it is given,
+    may have other published figures than the one that the folder keeps.
+
+    Raises:
+        RunError: there is no suite in the folder, or another one.
+    """
+    kept = kept_suite(SuiteFolder(output))
+    chosen, folder, _ = planned(
+        kept if suite is None else suite,
+        output,
+        backbone=backbone,
+        first=first,
+        trust_code=True,  # none is imported
+    )
+    measured = folder.read(MEASURED) or {}
+    tables = suite_tables(chosen, folder, found_seeds(folder, chosen), measured, against)
+    return {**tables, "failed": {}}
+
+
+def open_suite(source: str | Path) -> tuple[Suite, Path | None]:
+    """A suite by name or file; or the one that was trained in a folder, and that folder.
+
+    Raises:
+        MaskpackError: as `read_suite`; RunError for a folder without a suite.
+    """
+    folder = SuiteFolder(source)
+    if str(source) in builtin_suites() or not folder.path.is_dir():
+        return read_suite(source), None
+    return kept_suite(folder), folder.path
+
+
+def kept_suite(folder: SuiteFolder) -> Suite:
+    """The suite that was trained in a folder, under the folder's name.
+
+    Raises:
+        RunError: there is none.
+    """
+    if not folder.kept.is_file():
+        raise RunError(f"{folder.path}: no suite was trained here; expected {folder.kept}")
+    found = read_suite(folder.kept)
+    name = folder.path.resolve().name
+    return dataclasses.replace(found, name=name, title=str(found.raw.get("title", name)))
 
 
 def planned(

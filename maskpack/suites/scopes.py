@@ -61,57 +61,73 @@ def network_parts(pack: Pack) -> dict[str, int]:
 
 
 def scope_rows(
-    method: str, pack: Pack | None, sizes: Mapping[str, Any] | None, base: str | None
+    packs: Mapping[str, Pack], sizes: Mapping[str, Mapping[str, Any]], base: str | None
 ) -> Iterator[Row]:
-    """A row for each scope, from a method's pack, or from the sizes of its whole networks.
+    """A row for each method and scope, from its pack, or from the sizes of its whole networks.
 
-    `base` is the task of the base, where that is one of the suite's.
+    `sizes` are those of `measuring`, by method. `base` is the task of the base, where that is one
+    of the suite's.
     """
-    for name, scope in SCOPES.items():
-        if pack is not None:
-            found = _of_pack(pack, name, base)
-        elif sizes and all("statistics" in own for own in sizes["tasks"].values()):
-            found = _of_networks(sizes, name, base)
-        else:
-            return
-        yield {
-            "method": method,
-            "scope": name,
-            "tasks": found.tasks,
-            "bytes a task": round(found.each),
-            "bytes": round(found.total),
-            "as printed": scope.headline.format(found.total / (scope.divisor or found.backbone)),
-            "of separate": found.total / max(found.separate, 1),
-        }
+    # only tasks that keep norms tell how many statistics the backbone has
+    told = [pack.backbone.size_bytes - backbone_bytes(pack, "bat") for pack in packs.values()]
+    told += [own.get("statistics", 0) for of in sizes.values() for own in of["tasks"].values()]
+    statistics = max(told, default=0)
+    for method, about in sizes.items():
+        whole = all("statistics" in own for own in about["tasks"].values())
+        for name, scope in SCOPES.items():
+            if method in packs:
+                found = _of_pack(packs[method], name, base, statistics)
+            elif whole:
+                found = _of_networks(about, name, base)
+            else:
+                break
+            yield {
+                "method": method,
+                "scope": name,
+                "tasks": found.tasks,
+                "bytes a task": round(found.each),
+                "bytes": round(found.total),
+                "as printed": scope.headline.format(
+                    found.total / (scope.divisor or max(found.backbone, 1))
+                ),
+                "of separate": found.total / max(found.separate, 1),
+            }
 
 
-def _of_pack(pack: Pack, scope: str, base: str | None) -> _Counted:
+def _of_pack(pack: Pack, scope: str, base: str | None, statistics: int) -> _Counted:
     about = account(pack, scope)
+    counts = SCOPES[scope]
     backbone = backbone_bytes(pack, scope)
-    unit = SCOPES[scope].divisor or max(backbone, 1)
-    shared = ("backbone", "original head", *(SHARED if replaces_backbone(pack) else ()))
+    unit = counts.divisor or max(backbone, 1)
+    replaced = replaces_backbone(pack)
+    shared = ("backbone", "original head", *(SHARED if replaced else ()))
     added = sum(size or 0 for part, size in about["parts"].items() if part not in shared)
+    total = about["total"] * unit
     others = [task for task in pack.tasks.values() if task.name != base]
-    separate = backbone + (pack.backbone.head_bytes if SCOPES[scope].heads else 0)
+    separate = backbone + (pack.backbone.head_bytes if counts.heads else 0)
     separate += sum(separate_bytes(pack, task, scope) for task in others)
-    each = added * unit / max(len(pack.tasks), 1)
-    return _Counted(about["tasks"], each, about["total"] * unit, separate, backbone)
+    if not counts.statistics:  # those that this pack does not tell of
+        more = statistics - (pack.backbone.size_bytes - backbone)
+        backbone -= more
+        total -= 0 if replaced else more
+        separate -= more * (1 + len(others))
+    return _Counted(
+        about["tasks"], added * unit / max(len(pack.tasks), 1), total, separate, backbone
+    )
 
 
 def _of_networks(sizes: Mapping[str, Any], scope: str, base: str | None) -> _Counted:
     """Of whole networks, one a task; in a sequence only the last of them is left."""
     counts = SCOPES[scope]
     own = list(sizes["tasks"].values())
-    left_out = [() if counts.heads else ("head",), () if counts.statistics else ("statistics",)]
-    keys = [key for group in left_out for key in group]
-    each = [network["raw"] - sum(network[key] for key in keys) for network in own]
+    left_out = (() if counts.heads else ("head",)) + (() if counts.statistics else ("statistics",))
+    each = [network["raw"] - sum(network[key] for key in left_out) for network in own]
     first = own[0]
     backbone = first["backbone"] - (0 if counts.statistics else first["statistics"])
     original = first["original head"] if counts.heads else 0
     separate = backbone + original + sum(each)
     if not sizes["sequence"]:
-        count = len(own) + 1
-        return _Counted(count, sum(each) / len(own), separate, separate, backbone)
+        return _Counted(len(own) + 1, sum(each) / len(own), separate, separate, backbone)
     heads = [network["head"] if counts.heads else 0 for network in own]
     total = each[-1] + sum(heads[:-1]) + (original if base else 0)
     count = len(own) + (base is not None)
