@@ -207,7 +207,7 @@ def _effective_weights(
         if layer not in pristine or layer not in state:
             _misfit(task, layer, "is no weight of the backbone")
         for key, field in method.stores.items():
-            if key not in mask and (field.dtype == BITS or field.zeros_of or field.always):
+            if key not in mask and field.needed:
                 _misfit(task, layer, f"has no {key}")
         weight = pristine[layer]
         shapes = method.shapes(tuple(weight.shape))

@@ -21,13 +21,20 @@ Mask = Mapping[str, Tensor]  # what the file keeps for one weight, by name
 class Field:
     """How one part of a mask is stored: "bits", "u8", "f16" or "f32".
 
-    With `zeros_of`, only where that part's bit is 0; elsewhere its value must be 0. Plain numbers
-    may be missing from a layer, unless it is said that they are `always` there.
+    With `zeros_of`, only where that part's bit is 0; elsewhere its value must be 0. `always` says
+    whether every layer has it: if nothing is said (None), all but plain numbers.
     """
 
     dtype: str
     zeros_of: str | None = None
-    always: bool = False
+    always: bool | None = None
+
+    @property
+    def needed(self) -> bool:
+        """Whether a layer without it is damaged."""
+        if self.always is not None:
+            return self.always
+        return self.dtype == "bits" or self.zeros_of is not None
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class CPG(Method):
 
     @property
     def stores(self) -> Mapping[str, Field]:
-        return {"mask": Field("bits"), "value": Field("f32")}
+        return {"mask": Field("bits", always=False), "value": Field("f32")}
 
     def init_params(self, weight: Tensor, layer: Layer, generator: Generator) -> dict[str, Tensor]:
         return {}
@@ -74,7 +74,9 @@ class CPG(Method):
         return {}
 
     def effective_weight(self, weight: Tensor, mask: Mask) -> Tensor:
-        return torch.where(mask["mask"].bool(), mask.get("value", weight), 0)
+        if "mask" not in mask:  # a bias, the task's own
+            return mask["value"]
+        return torch.where(mask["mask"].bool(), weight, 0)
 
     def trained(self, parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         return ("",)
@@ -86,10 +88,8 @@ class CPG(Method):
         return under(WEIGHTS, carried.tensors)
 
     def shared(self, number: int, carried: Carried) -> tuple[Method, dict[str, dict[str, Tensor]]]:
-        masks = {
-            name: {"mask": unpacked(bits, carried.tensors[PREFIX + name].shape)}
-            for name, bits in under(MASKS.format(number), carried.tensors).items()
-        }
-        for name, value in under(VALUES.format(number), carried.tensors).items():
-            masks[name] = {"mask": torch.ones_like(value, dtype=torch.bool), "value": value}
-        return self, masks
+        bits = under(MASKS.format(number), carried.tensors)
+        values = under(VALUES.format(number), carried.tensors)
+        shapes = {name: carried.tensors[PREFIX + name].shape for name in bits}
+        masks = {name: {"mask": unpacked(kept, shapes[name])} for name, kept in bits.items()}
+        return self, masks | {name: {"value": value} for name, value in values.items()}

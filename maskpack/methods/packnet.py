@@ -47,7 +47,7 @@ class PackNet(Method):
     keep: float = 0.5
     prune: float = 0.75
     first_prune: float = 0.5
-    retrain: float = 1 / 3
+    retrain: float = 0.33
     tasks: int = 0
     reads: int = 0  # set when packed: the largest owner whose weights the task reads
     owners: int = 0  # set when packed: the largest owner there is
