@@ -95,13 +95,16 @@ class Pictures:
 
 
 def pictures_of(root: Path, task: str, split: str) -> Pictures:
-    """The pictures that a json lists, labels and classes left empty.
+    """The pictures that a json lists, without labels; and its classes, if it names them.
 
     Raises:
         DataError: the json or a picture is missing, or it is not as theirs are.
     """
     path = json_path(root, task, split)
-    return _pictures(root, task, split, path, _document(path, task))
+    document = _document(path, task)
+    found = _pictures(root, task, split, path, document)
+    classes = _classes(path, document, task) if document.get("categories") else []
+    return Pictures(found.ids, found.paths, [], classes)
 
 
 def labels_of(root: Path, task: str, split: str) -> Pictures:
