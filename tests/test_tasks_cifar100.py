@@ -102,7 +102,7 @@ def test_without_data_the_cache_is_looked_in(
     tmp_path: Path, binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MASKPACK_CACHE", str(tmp_path))
-    with pytest.raises(DataError, match="no such folder; add --download") as caught:
+    with pytest.raises(DataError, match="no such folder; fetch it by --download or") as caught:
         opened(FISH)
     assert str(tmp_path / "cifar100") in str(caught.value)
     shutil.copytree(binary, tmp_path / "cifar100" / "cifar-100-binary")
@@ -260,7 +260,11 @@ def test_what_is_missing_is_told_with_where_it_is_had(inside: str, tmp_path: Pat
         opened(FISH, tmp_path)
     line = str(caught.value)
     assert f"found {inside.partition('/')[0] or 'nothing'}" in line
-    for part in (str(tmp_path), "--download", "https://www.cs.toronto.edu/~kriz/cifar.html"):
+    for part in (
+        f"fetch cifar100 --to {tmp_path}",
+        "--download",
+        "https://www.cs.toronto.edu/~kriz/cifar.html",
+    ):
         assert part in line
     assert "{train,test}/fish/CLASS/*.png" in line and "\n" not in line
 

@@ -154,9 +154,9 @@ def _datasets(name: str, superclass: str, root: Path, download: bool) -> dict[st
         names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
         found = "found " + (", ".join(names[:5]) + ", ..." * (len(names) > 5) or "nothing")
     raise DataError(
-        f"task {name!r}: no CIFAR-100 in {root}, {found}; add --download, or put {PYTHON}/ or "
-        f"{BINARY}/ of {SITE} there, unpacked, or {FOLDERS}/ with "
-        f"{{train,test}}/{superclass}/CLASS/*.png (and give the folder with --data)"
+        f"task {name!r}: no CIFAR-100 in {root}, {found}; fetch it by --download or `maskpack data "
+        f"fetch {CIFAR} --to {root}`, or put {PYTHON}/ or {BINARY}/ of {SITE} there, unpacked, or "
+        f"{FOLDERS}/ with {{train,test}}/{superclass}/CLASS/*.png"
     )
 
 
