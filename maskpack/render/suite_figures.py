@@ -36,8 +36,8 @@ def sections_of(tables: Tables) -> list[Section]:
         Section(
             "size",
             "Size against score",
-            "Bytes a task as files have them (log scale; the mean over the tasks, without the "
-            "network that all begin with) against the mean score over the seeds, of a sequence "
+            "Bytes that a task adds to the files (log scale; the mean over the tasks, without a "
+            "network that they share) against the mean score over the seeds, of a sequence "
             "after its last task. Bars are one standard deviation over the seeds; the line is the "
             "Pareto front.",
             tuple(_scatters(tables)),

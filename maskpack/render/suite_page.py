@@ -84,10 +84,13 @@ def _scores(tables: Mapping[str, Sequence[Row]]) -> str:
                 by_figure.get((task, "spread"), {}).get(method) if figure == "ours" else None
                 for task in tasks
             ]
-            cells = [
-                _score(value, around, figure == "ours" and value == best[task])
-                for task, value, around in zip(tasks, values, spread, strict=True)
+            bold = [
+                value is not None
+                and value == best[task]
+                and figure == _last(by_figure, task, method)
+                for task, value in zip(tasks, values, strict=True)
             ]
+            cells = list(map(_score, values, spread, bold))
             size = sizes.get(method) if figure == "ours" else None
             spent = [r.get(method) for r in seconds if r[FIGURES] == figure]
             told = escape(f"{method}, {name}" if name else method)
@@ -97,23 +100,30 @@ def _scores(tables: Mapping[str, Sequence[Row]]) -> str:
     metrics = {task: by_figure[task, "ours"]["metric"] for task in tasks}
     columns = ["method", *(f"{escape(task)}{_measure(metrics, task)}" for task in tasks)]
     columns += ["bytes a task", "seconds"]
-    alike = (
-        f" {escape(_told(next(iter(metrics.values()))))}." if len({*metrics.values()}) == 1 else ""
-    )
+    found = {_told(metric) for metric in metrics.values()}
+    name = escape(found.pop()) if len(found) == 1 else "scores"
     return (
-        f'<section id="scores"><h2>Scores</h2><p class="text">On the test pictures.{alike} Means '
-        "over the seeds ± one standard deviation; <em>at the end</em>: of a sequence, after its "
-        "last task; <em>published</em>: as the paper prints it.</p>"
+        f'<section id="scores"><h2>Scores</h2><p class="text">Test {name}: means over the seeds '
+        "± one standard deviation; <em>at the end</em>: of a sequence, after its last task; "
+        "<em>published</em>: as the paper prints it.</p>"
         f"{table('', columns, listed)}</section>"
     )
 
 
 def _best(by_figure: Mapping[tuple[str, str], Row], task: str) -> float | None:
-    row = by_figure[task, "ours"]
-    values = [row[method] for method in methods_of([row]) if row[method] is not None]
-    if len(values) < 2:
+    """Of what methods score in the end; None where there is no other to be better than."""
+    ours = by_figure[task, "ours"]
+    found = [by_figure[task, _last(by_figure, task, m)][m] for m in methods_of([ours])]
+    known = [value for value in found if value is not None]
+    if len(known) < 2:
         return None
-    return min(values) if lower_is_better(row["metric"]) else max(values)
+    return min(known) if lower_is_better(ours["metric"]) else max(known)
+
+
+def _last(by_figure: Mapping[tuple[str, str], Row], task: str, method: str) -> str:
+    """Which figure is that of the network a user is left with."""
+    at_the_end = by_figure.get((task, "at the end"), {}).get(method)
+    return "ours" if at_the_end is None else "at the end"
 
 
 def _score(value: float | None, spread: float | None, best: bool) -> str:
@@ -136,11 +146,16 @@ def _measure(metrics: Mapping[str, str | None], task: str) -> str:
 
 
 def _paired(rows: Sequence[Row]) -> str:
+    """All tasks together in sight, each task on request."""
     if not rows:
         return ""
+    whole = [row for row in rows if row["task"] == "all tasks"]
+    each = [row for row in rows if row not in whole]
+    parts = [_plain(whole, left=2)] if whole else []
+    parts.append(_details("each task", each) if whole else _plain(each, left=2))
     return (
         f'<section id="paired"><h2>Method against method</h2><p class="text">{RULES}</p>'
-        f"{_plain(rows, left=2)}</section>"
+        f"{''.join(parts)}</section>"
     )
 
 

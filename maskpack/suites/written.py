@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskpack.errors import OptionError
+from maskpack.errors import OptionError, printable
 from maskpack.files import write_text
 from maskpack.render.suite_page import suite_page
-from maskpack.render.wording import escape_markdown
 from maskpack.suites.bylayer import TITLES
 from maskpack.suites.protocol import marked
 from maskpack.suites.tidy import tidy_csv
@@ -53,7 +52,7 @@ def check_file(path: Path) -> None:
 
 def tables_markdown(found: Mapping[str, Any]) -> str:
     """Title, notes and every table."""
-    notes = [f"- {escape_markdown(note)}\n" for note in found["notes"]]
+    notes = [f"- {printable(note)}\n" for note in found["notes"]]
     texts = [markdown(title, rows) for title, rows in shown_tables(found)]
     head = f"# {found['title']}\n" + (f"\n{''.join(notes)}" if notes else "")
     return "\n".join([head, *texts])
