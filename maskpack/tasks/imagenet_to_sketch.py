@@ -75,37 +75,45 @@ def imagenet_to_sketch_task(
 ) -> Classification:
     """The task of IMAGENET_TO_SKETCH[key], called `name`; root None is the cache folder.
 
-    `root` is the prepared folder, or holds it under the name that papers' copies have. Cars that
-    are laid out for torchvision are taken too, whole pictures, where there is no prepared folder.
+    `root` is the prepared folder, or holds it by the task's name or by that of papers' own copies.
+    Cars laid out for torchvision are taken too, whole pictures, where there is no such folder.
 
     Raises:
         DataError: there is no prepared folder (and how to get one), or it is damaged.
     """
     entry = IMAGENET_TO_SKETCH[key]
     base = cache_folder(key) if root is None else root
-    found = _prepared(entry, base, root is None)
+    found = _prepared(_places(key, entry, base))
     if found is None and key in TORCHVISION and (base / TORCHVISION[key].folder).is_dir():
         return torchvision_task(name, key, root, download)
     if found is None and download and not _is_original(entry, base):
         from maskpack.fetching import fetch_task
 
-        # beside other data sets that may lie in the user's folder
-        found = fetch_task(key, base if root is None else base / entry.folder)
+        found = fetch_task(key, _aim(key, entry, base))
     if found is None:
         raise DataError(f"task {name!r}: {_what_to_do(key, entry, base, root is None)}")
     _check_is(name, key, found)
     return open_folder(name, found, entry.augment)
 
 
-def _prepared(entry: Entry, base: Path, cached: bool) -> Path | None:
+def _places(key: str, entry: Entry, base: Path) -> list[Path]:
+    """Where a prepared folder may lie: under either name inside, `base` itself, or a neighbour."""
+    names = (entry.folder, key)
+    beside = [base.with_name(name) for name in names] if base.name in names else []
+    return [*(base / name for name in names), base, *beside]
+
+
+def _aim(key: str, entry: Entry, base: Path) -> Path:
+    """Where it is to be written: not among the data sets that may lie in the user's folder."""
+    return base if base.name in (entry.folder, key) else base / entry.folder
+
+
+def _prepared(places: list[Path]) -> Path | None:
     """The first folder that looks like class folders, or like another of the user's layouts."""
-    places = [base / entry.folder, base]
-    if cached:
-        places.append(base.parent / entry.folder)
     try:
         return next((place for place in places if is_folder_task(place)), None)
     except OSError as error:  # a folder without read permission, a share that went away
-        raise DataError(f"{error.filename or base}: {error.strerror or error}") from error
+        raise DataError(f"{error.filename or places[0]}: {error.strerror or error}") from error
 
 
 def _is_original(entry: Entry, folder: Path) -> bool:
@@ -125,19 +133,21 @@ def _what_to_do(key: str, entry: Entry, base: Path, cached: bool) -> str:
     from maskpack.fetching import BY_HAND, SOURCES
     from maskpack.prepare import half_done
 
+    aim = _aim(key, entry, base)
     command = f"maskpack data prepare {key} --from"
-    aim = "" if cached else f" --to {shlex.quote(str(base / entry.folder))}"
-    for place in (base, base / entry.folder):
+    to = "" if cached else f" --to {shlex.quote(str(aim))}"
+    for place in _places(key, entry, base):
         if half_done(place):
-            return f"{place} is prepared half-way; run `{command} DIR` once more"
+            to = "" if cached and place == aim else f" --to {shlex.quote(str(place))}"
+            return f"{place} is prepared half-way; run `{command} DIR{to}` once more"
     if _is_original(entry, base):
         source = shlex.quote(str(base))
-        return f"{base} is {entry.title} as published; run `{command} {source}{aim}` first"
+        done = "" if cached else ", then leave out --data"
+        return f"{base} is {entry.title} as published; run `{command} {source}` first{done}"
     if key in BY_HAND:
         get = f"by hand: {BY_HAND[key]}"
     else:
         addresses = " ".join(file.url for file in SOURCES[key].files)
         get = f"with --download, or by hand: unpack {addresses}"
-    there = "is no folder" if not base.is_dir() else "has no train/ and test/"
-    where = f"{base} {there}" + ("" if cached else f" of its own, nor in {entry.folder}/")
-    return f"{where}; get {entry.title} {get}, then run `{command} DIR{aim}`"
+    there = "is no folder" if not aim.is_dir() else "has no train/ and test/"
+    return f"{aim} {there}; get {entry.title} {get}, then run `{command} DIR{to}`"
