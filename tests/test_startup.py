@@ -54,6 +54,8 @@ def command(*arguments: str) -> str:
         (("inspect", str(GOLDEN)), 0, "resnet50/IMAGENET1K_V2"),
         (("inspect", str(GOLDEN), "--json"), 0, '"birds"'),
         (("inspect", str(GOLDEN), "--scope", "ksm"), 0, "MiB"),
+        (("data", "list"), 0, "maskpack data fetch cubs"),
+        (("data", "fetch", "wikiart"), 1, "error: wikiart cannot be fetched"),
         (("inspect", "nowhere"), 1, "error: nowhere: cannot be read"),
         (("train-maks",), 2, "No such command 'train-maks'"),
         (("train-mask", "--backbone", "x"), 2, "--task missing (or --resume"),
@@ -73,6 +75,7 @@ def test_a_command_that_needs_no_torch_does_not_import_it(
         "import maskpack",
         "import maskpack; maskpack.MaskpackError, maskpack.Pack, dir(maskpack)",
         "from maskpack import packfile, report, tables, tasks, backbones, methods, preprocess",
+        "from maskpack.fetching import fetch_task, registry",
         f"from maskpack import packfile; packfile.read({str(GOLDEN)!r}).task('birds').masks",
     ],
 )

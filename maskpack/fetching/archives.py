@@ -8,13 +8,17 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from maskpack.errors import DataError, one_line
 from maskpack.fetching.watching import Watch
+
+# name, size, and what opens its content (None: a folder)
+Member = tuple[str, int, Callable[[], IO[bytes]] | None]
 
 MOST = 30  # bytes that may come out of one byte of archive; photos do not shrink
 ALWAYS = 1 << 20  # bytes that may come out of any
@@ -91,8 +95,8 @@ def _write(archive: Path, folder: Path, makes: str, watch: Watch) -> set[str]:
             path.mkdir(parents=True, exist_ok=True)
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        with content, path.open("xb") as written:
-            shutil.copyfileobj(content, written, CHUNK)
+        with content() as read, path.open("xb") as written:
+            shutil.copyfileobj(read, written, CHUNK)
         if path.stat().st_size != wanted:
             raise EOFError(f"{name} is cut off")
         watch.step(what, done, None)
@@ -108,8 +112,8 @@ def _parts(archive: Path, name: str) -> list[str]:
     return parts
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    """Name, size and content (None: a folder) of each member."""
+def _members(archive: Path) -> Iterator[Member]:
+    """Each member, in the archive's order."""
     if archive.suffix.lower() == ".zip":
         yield from _zip_members(archive)
         return
@@ -117,17 +121,23 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
         for member in opened:
             if not (member.isfile() or member.isdir()) or member.issparse():
                 raise _strange(archive, member.name)
-            content = opened.extractfile(member) if member.isfile() else None
+            content = partial(_opened, opened, member) if member.isfile() else None
             yield member.name, member.size, content
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(member)
+    assert content is not None, member  # only links and folders have none
+    return content
+
+
+def _zip_members(archive: Path) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _strange(archive, member.filename)
-            content = None if member.is_dir() else opened.open(member)
+            content = None if member.is_dir() else partial(opened.open, member)
             yield member.filename, member.file_size, content
 
 

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from maskpack.errors import DataError, OptionError, one_line
@@ -155,21 +155,24 @@ def _more(file: File, part: Path, watch: Watch, patience: float) -> bool:
 
 
 def _receive(
-    response: IO[bytes], file: File, part: Path, start: int, total: int | None, watch: Watch
+    response: http.client.HTTPResponse,
+    file: File,
+    part: Path,
+    start: int,
+    total: int | None,
+    watch: Watch,
 ) -> None:
     """Append what comes to `part`, each chunk on disk at once: a kill loses nothing."""
     done = start
     try:
-        written = part.open("r+b" if start else "wb", buffering=0)
+        written = part.open("ab" if start else "wb", buffering=0)
     except OSError as error:
         raise _disk(part, error) from error
     with written:
-        written.seek(start)
-        written.truncate()
         cut = False
         while not cut:
             try:
-                chunk = response.read(CHUNK)
+                chunk = response.read1(CHUNK)  # what is there, not waiting for a whole chunk
             except http.client.IncompleteRead as error:
                 chunk, cut = error.partial, True
             except (http.client.HTTPException, OSError, ValueError) as error:
@@ -178,10 +181,11 @@ def _receive(
                 break
             try:
                 while chunk:
-                    chunk = chunk[written.write(chunk) :]
+                    count = written.write(chunk) or 0
+                    done += count
+                    chunk = chunk[count:]
             except OSError as error:
                 raise _disk(part, error) from error
-            done = written.tell()
             watch.step(file.name, done, total)
     if cut or (total is not None and done < total):
         raise Lost(f"the connection was closed after {done:,} bytes")

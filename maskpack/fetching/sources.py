@@ -35,6 +35,7 @@ class Source:
     files: tuple[File, ...]
     folder: str = ""  # where they belong, inside the data set's root
     prepared: bool = False  # pictures are cropped or sorted before they are a task
+    needs: str = ""  # package that reads the files
 
     def at(self, mirror: str) -> Source:
         """The same files by their names under another address."""
@@ -67,7 +68,7 @@ SOURCES: dict[str, Source] = {
         ),
         prepared=True,
     ),
-    "flowers": Source(FLOWERS, prepared=True),
+    "flowers": Source(FLOWERS, prepared=True, needs="scipy"),
     "sketch": Source(
         (
             # neither checksum nor size is published
@@ -119,7 +120,7 @@ SOURCES: dict[str, Source] = {
             ),
         )
     ),
-    "flowers102": Source(FLOWERS, folder="flowers-102"),
+    "flowers102": Source(FLOWERS, folder="flowers-102", needs="scipy"),
     "oxford_iiit_pet": Source(
         (
             File(
@@ -149,7 +150,8 @@ SOURCES: dict[str, Source] = {
                 md5="eb5a983be6a315427106f1b164d9cef3",
                 size=64_275_384,
             ),
-        )
+        ),
+        needs="scipy",
     ),
 }
 

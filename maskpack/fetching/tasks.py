@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,11 @@ def fetch_task(
     root = root.expanduser()
     if is_fetched(name, root):
         return root
+    if source.needs and importlib.util.find_spec(source.needs) is None:
+        raise DataError(
+            f"{name}: reading its files needs the package {source.needs}; run "
+            "`pip install 'maskpack[data]'`"
+        )
     if watch is not None:
         _fetch(name, source, root, watch)
         return root
