@@ -66,7 +66,7 @@ def train_mask(
         ),
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Let torchvision fetch the data.")
+        bool, typer.Option("--download", help="Fetch the data where they have an address.")
     ] = False,
     weights: Annotated[
         str | None,

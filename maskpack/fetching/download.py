@@ -101,9 +101,11 @@ def _complete(
         except Lost as error:
             failed = 1 if _size(part) > before else failed + 1
             if failed >= tries:
+                came = _size(part)
+                again = f"{came:,} bytes are kept: run it again to go on" if came else "try again"
                 raise DataError(
-                    f"{file.url}: {error}; {_size(part):,} bytes are kept: run it again to go on, "
-                    f"or put the file at {part.with_name(file.name)} by hand"
+                    f"{file.url}: {error}; {again}, or put the file at "
+                    f"{part.with_name(file.name)} by hand"
                 ) from error
             wait = pause * 2 ** (failed - 1)
             watch.say(f"{file.name}: {error}; trying again in {wait:.0f} s")
