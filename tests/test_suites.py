@@ -248,7 +248,7 @@ def test_a_folder_with_runs_of_no_suite_is_refused(tmp_path: Path) -> None:
         (("suite",), 0, "image-to-image-small"),
         (("suite", "--help"), 0, "Example: maskpack suite"),
         (("suite", "residual-blocks", "--show"), 0, '\n[methods.two-stage]\nmethod = "residual'),
-        (("suite", "nowhere"), 1, "error: unknown suite 'nowhere'; known: image-to-image"),
+        (("suite", "nowhere"), 1, "error: unknown suite 'nowhere'; known: cifar100-20"),
         (("suite", "tiny.toml"), 1, "error: tiny.toml wants to import Python code, 'tinydense:"),
         (("suite", "image-to-image", "--seeds", "x"), 2, "expected whole numbers, such as 0,1,2"),
         (("suite", "image-to-image", "--tasks", "x"), 1, "error: unknown task of image-to-image"),
