@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from maskpack import methods
 from maskpack.errors import OptionError
-from maskpack.methods.base import Carried, Earlier, Keeper
+from maskpack.methods.base import Carried, Earlier, Keeper, Recipe
 from maskpack.methods.consolidation import Consolidation, drawn
 from maskpack.methods.one_network import trunk
 
@@ -287,6 +287,30 @@ def test_stronger_keeps_more_of_the_earlier_task(name: str) -> None:
     free, some, strong = moved(0), moved(5), moved(80)
     assert free > some > strong
     assert strong < free * 0.6
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_weight_matters_so_much_that_a_step_leaps_over_its_anchor(name: str) -> None:
+    network = Two()
+    importance = torch.tensor([[1e9, 1e3], [1e-3, 0.0]])
+    found = keeper(name, network, tied(name, importance, WEIGHT), strength="2")
+    recipe = Recipe(opt="sgd", lr=0.5)
+    assert found.rate(0, recipe) is None
+    optimizer = torch.optim.SGD([network.linear.weight], lr=recipe.lr)
+    with torch.no_grad():
+        network.linear.weight.add_(1)
+    found.loss(X, network(X)).backward()  # type: ignore[union-attr]
+    optimizer.step()
+    # gradient 2 * factor * importance, where factor is 1 for ewc and 2 for mas
+    left = torch.tensor([[0.0, 0.0], [1 - 1e-3 * (1 if name == "ewc" else 2), 1.0]])
+    assert torch.allclose(network.linear.weight - WEIGHT, left)
+    assert found.verdict()[0].startswith("50.00% of the shared weights matter more than steps")
+    passed_on = found.carry(lambda: [(0 * X, LABELS)], cross_entropy)
+    assert torch.equal(passed_on["importance/linear.weight"], importance)  # not the held ones
+    assert (
+        found.rate(0, Recipe(opt="adam", lr=0.5)) is None
+    )  # whose steps have a length of their own
+    assert found.verdict() == []
 
 
 @pytest.mark.parametrize("name", KINDS)

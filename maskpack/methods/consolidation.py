@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskpack.errors import OptionError
-from maskpack.methods.base import Batches, Carried, Keeper
+from maskpack.methods.base import Batches, Carried, Keeper, Recipe
 from maskpack.methods.one_network import evaluating, placed, trunk
 
 Objective = Callable[[Tensor, Tensor], Tensor]  # output and target of one picture -> scalar
@@ -21,6 +22,11 @@ class Consolidation(Keeper):
 
     `importance` and `anchor` are by parameter name; without them, as in the first task of a
     sequence, nothing is added.
+
+    A weight may matter so much that a step along this gradient leaps over the anchor, further each
+    time, until the loss is infinite: with SGD where lr * 2 factor * importance > 2 (and a little
+    more with momentum). There the product counts as 1, which takes a weight all the way back in
+    one step: no step of this size could hold it better.
     """
 
     def __init__(
@@ -36,12 +42,33 @@ class Consolidation(Keeper):
         self.importance = {n: placed(t, self.trunk[n]) for n, t in importance.items()}
         self.anchor = {n: placed(t, self.trunk[n]) for n, t in anchor.items()}
         self.factor = factor
+        self._limit = math.inf  # of importance
+        self._held = self.importance
+
+    def rate(self, epoch: float, recipe: Recipe) -> float | None:
+        """None, as by default; but this is where a keeper hears how far a step goes."""
+        steepest = 2 * self.factor * recipe.lr
+        limit = 1 / steepest if recipe.opt == "sgd" and steepest > 0 else math.inf
+        if limit != self._limit:
+            self._limit = limit
+            self._held = {name: t.clamp(max=limit) for name, t in self.importance.items()}
+        return None
+
+    def verdict(self) -> list[str]:
+        found = sum(int((tensor > self._limit).sum()) for tensor in self.importance.values())
+        share = found / max(sum(tensor.numel() for tensor in self.importance.values()), 1)
+        if not found:
+            return []
+        return [
+            f"{share:.2%} of the shared weights matter more than steps of --lr can hold; they were "
+            "held as far as such steps can, a lower --lr holds them further"
+        ]
 
     def loss(self, images: Tensor, output: Tensor) -> Tensor | None:
         if not self.importance or not self.factor:
             return None
         terms = [
-            (self.importance[name] * (parameter - self.anchor[name]).square()).sum()
+            (self._held[name] * (parameter - self.anchor[name]).square()).sum()
             for name, parameter in self.trunk.items()
         ]
         return self.factor * torch.stack(terms).sum()

@@ -12,7 +12,7 @@ from torch.nn.functional import log_softmax, softmax
 
 from maskpack.methods.base import Carried, Keeper, Recipe
 from maskpack.methods.one_network import OneNetwork
-from maskpack.methods.recalling import Recall
+from maskpack.methods.recalling import Recall, View
 from maskpack.options import check_positive
 
 
@@ -47,18 +47,20 @@ class _Unforgetting(Recall):
     def loss(self, images: Tensor, output: Tensor) -> Tensor | None:
         if not self.tasks:
             return None
-        old, new = self.recall(images), self.outputs()
-        return self.method.strength * distillation(old, new, self.method.temperature)
+        kept = distillation(self.then(images), self.now(images), self.method.temperature)
+        return self.method.strength * kept
 
 
-def distillation(old: Sequence[Tensor], new: Sequence[Tensor], temperature: float) -> Tensor:
-    """- sum_i y'_i log p'_i, of the mean picture (and pixel), summed over tasks.
+def distillation(then: Sequence[View], now: Sequence[View], temperature: float) -> Tensor:
+    """- sum_j y'_j log p'_j, of the mean picture (and pixel), summed over tasks.
 
-    y' and p' are the probabilities that logits (batch, classes, ...) stand for, old and new, each
+    y' and p' are the probabilities that logits (batch, classes, ...) stand for, then and now, each
     to the power of 1/T and normalised again: softmax(logits / T).
     """
+    pairs = (zip(a.outputs, b.outputs, strict=True) for a, b in zip(then, now, strict=True))
     losses = [
-        -(softmax(was / temperature, dim=1) * log_softmax(now / temperature, dim=1)).sum(1).mean()
-        for was, now in zip(old, new, strict=True)
+        -(softmax(y.detach() / temperature, 1) * log_softmax(p / temperature, 1)).sum(1).mean()
+        for view in pairs
+        for y, p in view
     ]
     return torch.stack(losses).sum()

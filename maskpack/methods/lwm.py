@@ -13,7 +13,7 @@ from maskpack.errors import OptionError
 from maskpack.methods.base import Carried, Keeper, Recipe
 from maskpack.methods.lwf import distillation
 from maskpack.methods.one_network import OneNetwork
-from maskpack.methods.recalling import Recall
+from maskpack.methods.recalling import Recall, View
 from maskpack.options import check_choice, check_positive
 
 TINY = 1e-8  # a map shorter than that has no direction
@@ -54,23 +54,38 @@ class _Attentive(Recall):
     def loss(self, images: Tensor, output: Tensor) -> Tensor | None:
         if not self.tasks:
             return None
-        old, new = self.recall(images, differentiable=True), self.outputs()
-        then, now = logits(old), logits(new)
-        top = (then if self.method.top == "old" else now).argmax(dim=1, keepdim=True)
-        looked = attention(then.gather(1, top), self.seen_before.map, keep_graph=False)
-        looks = attention(now.gather(1, top), self.seen.map, keep_graph=True)
-        if not self._tried:
-            check_differentiable(looks, self.seen.map)
-            self._tried = True
-        kept = distillation([was.detach() for was in old], new, self.method.temperature)
-        return self.method.beta * kept + self.method.gamma * attention_distance(looked, looks)
+        then, now = self.then(images, differentiable=True), self.now(images)
+        kept = distillation(then, now, self.method.temperature)
+        return self.method.beta * kept + self.method.gamma * self._attention(then, now)
+
+    def _attention(self, then: Sequence[View], now: Sequence[View]) -> Tensor:
+        decides = [logits(view) for view in (then if self.method.top == "old" else now)]
+        top = torch.cat(decides, 1).argmax(dim=1, keepdim=True)  # (batch, 1), over all heads
+        distances, start = [], 0
+        for was, is_now in zip(then, now, strict=True):
+            looked = attention(score(was, top - start), was.map, keep_graph=False)
+            looks = attention(score(is_now, top - start), is_now.map, keep_graph=True)
+            if not self._tried and is_now.map is not None:
+                check_differentiable(looks, is_now.map)
+                self._tried = True
+            distances.append(attention_distance(looked, looks))
+            start += logits(was).shape[1]
+        return torch.stack(distances).sum()
 
 
-def logits(outputs: Sequence[Tensor]) -> Tensor:
-    """Those of all heads side by side, (batch, classes of all); of pixels, their mean."""
-    return torch.cat(
-        [output.flatten(2).mean(2) if output.dim() > 2 else output for output in outputs], 1
-    )
+def logits(view: View) -> Tensor:
+    """Those of all its heads side by side, (batch, classes of all); of pixels, their mean."""
+    return torch.cat([o.flatten(2).mean(2) if o.dim() > 2 else o for o in view.outputs], 1)
+
+
+def score(view: View, top: Tensor) -> Tensor:
+    """The logit of each picture's class `top`, both (batch, 1); 0 where another view has it.
+
+    Of a score of 0 nothing is looked at, so that the picture counts in the other view alone.
+    """
+    found = logits(view)
+    inside = (top >= 0) & (top < found.shape[1])
+    return torch.where(inside, found.gather(1, top.clamp(0, found.shape[1] - 1)), 0.0)
 
 
 def attention(score: Tensor, features: Tensor | None, keep_graph: bool) -> Tensor:
@@ -98,7 +113,7 @@ def attention(score: Tensor, features: Tensor | None, keep_graph: bool) -> Tenso
     return found if keep_graph else found.detach()
 
 
-def check_differentiable(looks: Tensor, features: Tensor | None) -> None:
+def check_differentiable(looks: Tensor, features: Tensor) -> None:
     """Raise OptionError where attention cannot be differentiated: fused kernels of torch cannot."""
     try:
         torch.autograd.grad(looks.sum(), features, retain_graph=True, allow_unused=True)

@@ -39,10 +39,11 @@ def trunk(network: nn.Module, head: str) -> dict[str, nn.Parameter]:
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(*networks: nn.Module) -> Iterator[None]:
     """Every module in eval mode inside, and afterwards in the mode that each was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:
+        network.eval()
     try:
         yield
     finally:
