@@ -103,3 +103,19 @@ def test_runs_are_called_as_those_of_accuracy(size: ModuleType) -> None:
     assert found == ["piggyback", "piggyback", "piggyback-task-norms", "ksm"]
     small = size.Training("piggyback", 1e-3, "scale", recipe={"size_penalty": 0.02}, teacher=1)
     assert small.name == "piggyback-scale-norms-taught-size-penalty-0.02"
+
+
+def test_an_adapter_in_pefts_own_format_gives_the_same_network(
+    stored: ModuleType, tmp_path: Path
+) -> None:
+    network = tiny.train(maskpack.attach(tiny.backbone(), 3, "lora", rank=2, alpha=6.0))
+    maskpack.pack({"shades": network}, tmp_path / "lora.safetensors")
+    session = SimpleNamespace(backbone=tiny.backbone(), task=tiny.task())
+    trained = stored.Trained(session, tmp_path / "lora.safetensors")
+    by_peft = stored.adapter(trained, tmp_path / "adapter.safetensors")
+    images = torch.randn(2, 3, tiny.SIZE, tiny.SIZE)
+    with torch.no_grad():
+        expected = network.eval()(images)
+        assert not torch.equal(tiny.plain()(images)[:, :3], expected)
+        torch.testing.assert_close(by_peft(images), expected, atol=2e-3, rtol=2e-3)
+    assert 0 < (tmp_path / "adapter.safetensors").stat().st_size < 4000

@@ -68,6 +68,7 @@ def test_pipeline_prints_what_its_comment_shows(tmp_path: Path) -> None:
         ("ksm", {"coefficients": "fp16", "granularity": "channel"}),
         ("affine", {"granularity": "channel"}),
         ("fine-tune", {}),
+        ("lora", {"rank": "3", "dtype": "fp32"}),
     ],
 )
 def test_reader_without_maskpack_reads_what_maskpack_reads(

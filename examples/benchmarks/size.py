@@ -22,7 +22,8 @@ at rank 4). What is counted:
   float16, as it is and as zstd -19 packs it;
 - BitDelta of the same networks (`maskpack pack --from-checkpoint`), with and without distillation
   from 300 pictures: coded bits, everything else in float16;
-- LoRA: peft's .safetensors in float16, without the 2 kB of its adapter_config.json (see lora.py);
+- LoRA: peft's .safetensors in float16, without the 2 kB of its adapter_config.json, as lora.py
+  makes it of a run of `--method lora`;
 - classifier-only and masks: packs as `maskpack pack --codec auto` writes them, header included.
 """
 
@@ -98,11 +99,12 @@ ROWS = {
         for count in (0, 300)
     },
     **{
-        f"LoRA, rank {rank}": Row(Training("lora", 3e-3, rank=rank), stored.adapter)
+        f"LoRA, rank {rank}": Row(Training("lora", 3e-3, set={"rank": rank}), stored.adapter)
         for rank in (2, 4, 8)
     },
     "LoRA, rank 8, taught": Row(
-        Training("lora", 3e-3, rank=8, recipe={"epochs": 20}, teacher=FINE_TUNE), stored.adapter
+        Training("lora", 3e-3, set={"rank": 8}, recipe={"epochs": 20}, teacher=FINE_TUNE),
+        stored.adapter,
     ),
     **{
         f"classifier-only, head {kind}": Row(
@@ -180,7 +182,7 @@ def choose_rates(rows: Mapping[str, Row], args: argparse.Namespace, pool: Execut
     jobs = [
         (dataclasses.replace(row.training, lr=lr), args.tasks[0], 0)
         for row in rows.values()
-        if row.training.rank in (0, 4)
+        if row.training.set.get("rank", 4) == 4  # of LoRA
         for lr in row.training.grid
     ]
     found: dict[str, dict[float, float]] = {}

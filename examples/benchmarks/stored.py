@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ LEVEL = 19
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run, or peft's folder of an adapter, with the backbone and pictures it is for."""
+    """A finished run with the backbone and pictures it is for."""
 
     session: Session
     path: Path
@@ -92,11 +93,14 @@ def packed(trained: Trained, file: Path, storage: Storage = HALVES) -> nn.Module
 
 
 def adapter(trained: Trained, file: Path) -> nn.Module:
-    """peft's file as it is."""
+    """A run of LoRA as peft's file, every number a float16."""
     import lora
 
-    shutil.copyfile(trained.path / lora.FILE, file)
-    return lora.load(trained.session, trained.path)
+    base, task = trained.session.backbone, open_pack(trained.path).task()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        shutil.copyfile(lora.export(task, base, folder), file)
+        return lora.load(base, trained.session.task.outputs(), folder)
 
 
 def _written(trained: Trained, file: Path, pack: Pack, storage: Storage) -> nn.Module:

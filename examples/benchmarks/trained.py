@@ -1,4 +1,4 @@
-"""What size.py trains: a method's run or a LoRA adapter, in folders that are found again."""
+"""What size.py trains: runs of methods, in folders that are found again."""
 
 from __future__ import annotations
 
@@ -24,22 +24,18 @@ HEAD_LR = 1e-3  # classifier-only has nothing else to learn: ten times its grid 
 class Training:
     """What is trained; several rows of the table may share one."""
 
-    method: str  # or "lora"
+    method: str
     lr: float
     norms: str = ""  # "": as the method's paper
     set: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)  # what differs from the common one
-    rank: int = 0  # of LoRA
     teacher: Training | None = None  # whose run of the same task and seed is learnt from
 
     @property
     def name(self) -> str:
         """Of its runs' folders, without rate and seed; accuracy.py calls its own the same."""
-        if self.rank:
-            parts = [f"{self.method}-r{self.rank}"]
-        else:
-            own = methods.make(self.method).norms
-            parts = [self.method, *([f"{self.norms}-norms"] if self.norms not in ("", own) else [])]
+        own = methods.make(self.method).norms
+        parts = [self.method, *([f"{self.norms}-norms"] if self.norms not in ("", own) else [])]
         parts += ["taught"] if self.teacher else []
         changes = {**self.set, **self.recipe}
         parts += [f"{key.replace('_', '-')}-{value}" for key, value in sorted(changes.items())]
@@ -47,7 +43,7 @@ class Training:
 
     @property
     def grid(self) -> tuple[float, ...]:
-        return LORA_GRID if self.rank else GRID
+        return LORA_GRID if self.method == "lora" else GRID
 
 
 Job = tuple[Training, str, int]  # what, task, seed
@@ -69,7 +65,7 @@ def options(training: Training, task: str, seed: int, args: argparse.Namespace) 
         backbone=args.backbone,
         task=name,
         data=data or None,
-        method="classifier-only" if training.rank else training.method,
+        method=training.method,
         set=training.set,
         norms=training.norms or None,
         seed=seed,
@@ -106,15 +102,9 @@ def train(job: Job, args: argparse.Namespace) -> float:
     """Train a run unless it is finished; its best accuracy on validation."""
     training, task, seed = job
     path = run_path(*job, args)
-    if Run(path).result is None:  # peft's folders have a result.json too
+    if Run(path).result is None:
         say(f"training {path.name} on {task}")
-        session = open_session(options(training, task, seed, args))
-        if training.rank:
-            import lora
-
-            lora.train(session, training.rank, path)
-        else:
-            learn(session, path, resume=True)
+        learn(open_session(options(training, task, seed, args)), path, resume=True)
     result = Run(path).result
     assert result is not None
     return result["best"]["val_accuracy"]
