@@ -165,7 +165,7 @@ def test_packs_hold_the_tasks_on_the_base(found: dict[str, Any], folder: Path) -
 def test_the_tables_are_kept(found: dict[str, Any], folder: Path) -> None:
     assert json.loads((folder / "out/tables.json").read_text()) == json.loads(json.dumps(found))
     text = (folder / "out/tables.md").read_text()
-    titles = [table["title"] for table in found["tables"].values()]
+    titles = [table["title"] for table in found["tables"].values() if table["rows"]]
     assert text.startswith("# Tiny\n") and all(f"\n## {title}\n" in text for title in titles)
     assert "| colour | MSE | published |" in text
 

@@ -90,7 +90,8 @@ def p_value(net: Sequence[int]) -> float:
     if len(net) < FEW:
         return _exact(net)
     total, squares = abs(sum(net)), sum(n * n for n in net)
-    chi = max(0, total - 1) ** 2 / squares
+    half = math.gcd(*net)  # of the step from one possible sum to the next; 1 with one seed
+    chi = max(0, total - half) ** 2 / squares
     return math.erfc(math.sqrt(chi / 2))  # chi-square's tail, one degree of freedom
 
 

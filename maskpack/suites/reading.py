@@ -270,7 +270,8 @@ def _published(
 def _check_figures(place: str, given: Mapping[str, Any], tasks: Mapping[str, Any]) -> None:
     for key in ("scores", "after", "points", "seconds"):
         for task, row in given.get(key, {}).items():
-            if key == "seconds" and task not in tasks and is_number(row):
+            if key == "seconds" and task not in tasks and not isinstance(row, dict):
+                _check_numbers(f"{place}.{key}", {task: row})
                 continue  # of a method, all tasks together
             _check_row(f"{place}.{key}", task, row, tasks)
     for key in ("sizes", "total"):

@@ -228,12 +228,11 @@ def _averages(found: _Found) -> Iterator[Row]:
         if all(scored):
             each = list(found.averages(label))
             ours[label] = each or [statistics.fmean(map(statistics.fmean, scored))]
-    published = suite.published.scores
-    theirs = {
-        label: statistics.fmean(published[task][label] for task in suite.tasks)
-        for label in dict.fromkeys([*suite.methods, *found.published])
-        if all(label in published.get(task, {}) for task in suite.tasks)
-    }
+    theirs = {}
+    for label in dict.fromkeys([*suite.methods, *found.published]):
+        rows = [suite.published.scores.get(task, {}) for task in suite.tasks]
+        if any(label in row for row in rows) and all({label, BASE} & row.keys() for row in rows):
+            theirs[label] = statistics.fmean(row.get(label, row.get(BASE, 0.0)) for row in rows)
     about = {"task": "average", "metric": next(iter(metrics))}
     yield from found.figures(about, ours, theirs)
     last: dict[str, list[float]] = {}
