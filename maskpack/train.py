@@ -201,12 +201,12 @@ class Trainer:
             made = self.task.judged(output, target)
             self.critic.learn(images, made, self.task.real(target))
             loss = loss + self.critic.loss(images, made)
-        kept = self.keeper.loss(images, output)
-        if kept is not None:
-            loss = loss + kept
         if taught is not None:
             soft = soft_loss(output, taught.float(), self.recipe.temperature)
             loss = (1 - self.recipe.distill) * loss + self.recipe.distill * soft
+        kept = self.keeper.loss(images, output)
+        if kept is not None:
+            loss = loss + kept
         value = float(loss.detach())
         if self.recipe.size_penalty:
             size = coded_size(self.network.used_masks, self.network.method.stores)
