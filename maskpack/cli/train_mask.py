@@ -21,6 +21,7 @@ from maskpack.cli.app import (
     task_options,
     verbosity,
 )
+from maskpack.methods import TRAINED
 
 if TYPE_CHECKING:
     from maskpack.learn import Options, Session
@@ -81,8 +82,7 @@ def train_mask(
         typer.Option(
             "--method",
             "-m",
-            help="piggyback, ksm, affine, classifier-only, fine-tune, scratch, decoder, "
-            "residual-blocks, or module:Class.",
+            help=f"{', '.join(TRAINED)}, or module:Class.",
         ),
     ] = "piggyback",
     task_set: Annotated[

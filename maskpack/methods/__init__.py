@@ -34,6 +34,7 @@ METHODS = {  # name -> module:class, imported when used: tables and help need no
     "cpg": "maskpack.methods.cpg:CPG",
 }
 FITTED = ("tall",)  # made of fine-tuned networks by `pack --from-checkpoint`, never trained
+TRAINED = tuple(name for name in METHODS if name not in FITTED)
 
 
 def method_class(name: str) -> type[Method]:

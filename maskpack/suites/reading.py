@@ -315,10 +315,9 @@ def _check_entry(where: str, table: str, name: str, values: Any) -> None:
 
 def _check_method(place: str, name: str) -> None:
     """Raise UnknownName unless it is a method that is trained, or module:Class."""
-    trained = [known for known in methods.METHODS if known not in methods.FITTED]
-    if name not in trained and ":" not in name:
+    if name not in methods.TRAINED and ":" not in name:
         hint = "a label of your own needs a key method"
-        raise UnknownName(f"method of {place}", name, trained, hint)
+        raise UnknownName(f"method of {place}", name, methods.TRAINED, hint)
 
 
 def _options(values: Mapping[str, Any]) -> dict[str, Any]:
