@@ -10,7 +10,16 @@ package. From file to tables, a room each:
     opening    a cell -> pictures, backbone, options, all opened
     training   cells trained in this process or in several
     measuring  finished cells -> packs, sizes, scores measured again
+    answering  finished cells -> what their networks answer to each test picture
     rows       what is on disk -> rows of tables                         no torch
+    gathered   answers and options of finished cells, for               no torch
+    paired       McNemar's test between methods
+    protocol     how methods were trained, side by side
+    scopes     bytes of a method as each paper counts them               no torch
+    bylayer    ones, zeros, scales and coefficients of packs             no torch
+    spent      seconds                                                   no torch
+    tidy       all tables -> one long one                                no torch
+    written    tables -> files, and what is printed of them              no torch
     watching   what a person sees meanwhile
     running    all of it
 """
