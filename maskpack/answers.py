@@ -6,16 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from maskpack.bits import Bools
 from maskpack.errors import RunError
 from maskpack.files import write_text
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FILE = "answers.json"  # in a run's folder
 
@@ -44,12 +41,12 @@ class Marking:
     `found` gives the class that each output stands for, and is told the right one.
     """
 
-    found: Callable[[Tensor, Tensor], Tensor]
+    found: Callable[[Any, Any], Any]
     predicted: list[int] = field(default_factory=list)
     target: list[int] = field(default_factory=list)
 
-    def __call__(self, output: Tensor, target: Tensor) -> None:
-        """output: (batch, classes); target: (batch,)."""
+    def __call__(self, output: Any, target: Any) -> None:
+        """Tensors: output (batch, classes), target (batch,)."""
         self.predicted += self.found(output, target).tolist()
         self.target += target.tolist()
 
