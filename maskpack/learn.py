@@ -18,6 +18,7 @@ from maskpack.backbones import RUN_PREFIX
 from maskpack.critic import SMALLEST
 from maskpack.errors import OptionError, RunError, UnknownName, one_line
 from maskpack.evaluate import evaluate
+from maskpack.growing import grown
 from maskpack.masking import LEARNT
 from maskpack.methods.base import Carried, Earlier, Recipe, steps_to_flip
 from maskpack.methods.schedule import SCHEDULES, lr_factor
@@ -42,6 +43,7 @@ from maskpack.train import (
     learnt_tensors,
     load_learnt,
 )
+from maskpack.widening import next_width, width_of
 
 if TYPE_CHECKING:
     from maskpack.backbones.base import Backbone
@@ -159,6 +161,23 @@ class Session:
             "info": self.info(row),
         }
         return State({**learnt_tensors(self.network), **kept}, as_json(meta))
+
+    def grown(self) -> Session:
+        """The same on the next wider network; `maskpack.growing` says what of it is new."""
+        assert self.sequence is not None
+        network, seed = self.network, self.options.seed
+        wide, sequence = grown(self.backbone, network.method, self.sequence, seed)
+        again = task_network(
+            dataclasses.replace(wide, preprocess=self.preprocess),
+            network.method,
+            self.task.outputs(),
+            norms=network.norms,
+            include=self.options.include,
+            exclude=self.options.exclude,
+            head_init=self.recipe.head_init,
+            seed=seed,
+        )
+        return dataclasses.replace(self, backbone=wide, network=again, sequence=sequence)
 
     def carried(self, trainer: Trainer) -> Sequence:
         """What the next task of a sequence starts from; the best epoch's state is in place."""
@@ -292,33 +311,15 @@ def learn(
                 return run
         else:
             run.start(options)
-        trainer = make_trainer(session)
-        for line in advice(session, trainer):
-            say(line)
-        last = run.load_last()
-        if last is not None:
-            try:
-                trainer.restore(last)
-            except (LookupError, TypeError, ValueError, RuntimeError) as error:
-                raise RunError(
-                    f"{path}/last.safetensors is damaged or not of this run: "
-                    f"{one_line(repr(error))}"
-                ) from error
-            say(f"continuing {path} at epoch {trainer.epoch + 1}, step {trainer.step + 1}")
-        run.write_metrics(trainer.history)
-        try:
-            for event in trainer.run(tick):
-                if isinstance(event, EpochDone):
-                    # best before last: a kill between the two repeats this epoch, no more
-                    if event.is_best:
-                        run.save_best(session.best_state(event.row, trainer.kept_tensors()))
-                    run.save_last(trainer.state())
-                    run.write_metrics(trainer.history)
-                    run.add_timing({"epoch": event.row["epoch"], "seconds": event.seconds})
-                watch(event)
-        except Stopped:
-            run.save_last(trainer.state())
-            raise
+        for _ in run.narrower():
+            session = session.grown()
+        trainer, is_narrow = _trained(session, run, watch, tick, say)
+        while is_narrow:
+            width = width_of(session.backbone.module)
+            run.set_aside(width)
+            session = session.grown()
+            say(f"{path}: width {width:g} missed the goal; again, on {session.backbone.name}")
+            trainer, is_narrow = _trained(session, run, watch, tick, say)
         if session.sequence is not None:
             best = run.load_best()
             load_learnt(trainer.network, best)
@@ -326,9 +327,61 @@ def learn(
             save_sequence(run, session.carried(trainer))
         for line in [*verdict(session, run), *trainer.keeper.verdict()]:
             say(line)
-        kept = {"kept": trainer.keeper.record()} if trainer.keeper.record() else {}
+        kept: dict[str, Any] = {"kept": trainer.keeper.record()} if trainer.keeper.record() else {}
+        if run.narrower():
+            kept["grown"] = [*run.narrower(), width_of(session.backbone.module)]
         run.write_result({"test": score_test(session, run), "best": trainer.best, **kept})
     return run
+
+
+def _trained(
+    session: Session,
+    run: Run,
+    watch: Callable[[Progress | EpochDone], None],
+    tick: Callable[[], None],
+    say: Callable[[str], None],
+) -> tuple[Trainer, bool]:
+    """Train a session from where its run stands, and whether it asks for a wider network instead.
+
+    It is asked only where there is one.
+    """
+    trainer = make_trainer(session)
+    for line in advice(session, trainer):
+        say(line)
+    last = run.load_last()
+    if last is not None:
+        try:
+            trainer.restore(last)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"{run.path}/last.safetensors is damaged or not of this run: "
+                f"{one_line(repr(error))}"
+            ) from error
+        say(f"continuing {run.path} at epoch {trainer.epoch + 1}, step {trainer.step + 1}")
+    run.write_metrics(trainer.history)
+    can_grow = next_width(session.backbone.module, session.network.method.widest()) is not None
+
+    def is_narrow() -> bool:
+        return can_grow and trainer.keeper.too_narrow(trainer.epoch, session.recipe.epochs)
+
+    try:
+        if is_narrow():
+            return trainer, True
+        for event in trainer.run(tick):
+            if isinstance(event, EpochDone):
+                # best before last: a kill between the two repeats this epoch, no more
+                if event.is_best:
+                    run.save_best(session.best_state(event.row, trainer.kept_tensors()))
+                run.save_last(trainer.state())
+                run.write_metrics(trainer.history)
+                run.add_timing({"epoch": event.row["epoch"], "seconds": event.seconds})
+            watch(event)
+            if isinstance(event, EpochDone) and is_narrow():
+                return trainer, True
+    except Stopped:
+        run.save_last(trainer.state())
+        raise
+    return trainer, False
 
 
 def make_trainer(session: Session) -> Trainer:

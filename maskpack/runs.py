@@ -7,6 +7,7 @@ timing.jsonl      seconds per epoch, apart because they differ from run to run
 last.safetensors  everything needed to continue
 best.safetensors  what is packed: params and the task's own tensors of the best epoch
 carried.safetensors  in a sequence: what the next task starts from (maskpack.sequences)
+narrow/WIDTH/     attempts on narrower networks that missed the task's goal (maskpack.growing)
 answers.json      the class found in each test picture, of a classification
 result.json       the score on the test split, written once at the end
 lock              held while a process trains
@@ -35,6 +36,8 @@ from maskpack.files import remove_parts, replacing, write_text
 from maskpack.packfile import canonical_json
 from maskpack.version import __version__
 
+LAST = "last.safetensors"
+NARROW = "narrow"
 KEY = "maskpack-run"  # the one metadata key, so that equal states are equal bytes
 
 
@@ -57,7 +60,8 @@ class Run:
 
     def begun(self) -> bool:
         """Whether there is something to lose: a run that stopped before has its options only."""
-        return self.exists() and (self.path / "last.safetensors").is_file()
+        states = (self.path / LAST, self.path / NARROW)
+        return self.exists() and any(path.exists() for path in states)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -124,15 +128,37 @@ class Run:
             yield
 
     def save_last(self, state: State) -> None:
-        save_state(self.path / "last.safetensors", state)
+        save_state(self.path / LAST, state)
 
     def save_best(self, state: State) -> None:
         save_state(self.path / "best.safetensors", state)
 
     def load_last(self) -> State | None:
         """The state to continue from; None before the first was written."""
-        path = self.path / "last.safetensors"
+        path = self.path / LAST
         return load_state(path) if path.is_file() else None
+
+    def set_aside(self, width: float) -> None:
+        """Move what was trained on a network of this width away; the next one begins anew."""
+        folder = self.path / NARROW / f"{width:g}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.jsonl", "best.safetensors", LAST):  # the last of them counts
+            if (self.path / name).is_file():
+                (self.path / name).replace(folder / name)
+
+    def narrower(self) -> list[float]:
+        """Widths of the networks that were too narrow, the narrowest first.
+
+        Raises:
+            RunError: a folder that is no width stands among theirs.
+        """
+        found = [path.parent.name for path in (self.path / NARROW).glob(f"*/{LAST}")]
+        try:
+            return sorted(map(float, found))
+        except ValueError:
+            raise RunError(
+                f"{self.path / NARROW} holds {', '.join(sorted(found))}; expected widths, as in 1.5"
+            ) from None
 
     def load_best(self) -> State:
         """The best epoch's params and tensors.

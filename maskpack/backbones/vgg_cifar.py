@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ from maskpack.backbones.base import Backbone, make_backbone, seeded
 from maskpack.backbones.weights import fit_weights, read_weights
 from maskpack.errors import BackboneError, UnknownName
 from maskpack.preprocess import Preprocess
+from maskpack.widening import Widened, surrounded
 
 HEAD = "head"
 PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0: halve
@@ -48,6 +48,7 @@ class VGG(nn.Module):
 
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
+        self.width = width
         layers: list[nn.Module] = []
         channels = 3
         for outputs in PLAN:
@@ -75,6 +76,14 @@ class VGG(nn.Module):
         x = self.pool(self.features(x)).flatten(1)
         x = torch.relu(self.fc6(x))
         return self.head(torch.relu(self.fc7(x)))
+
+    # ---- maskpack.widening.Widenable
+
+    def name_of_width(self, width: float) -> str:
+        return name_of_width(width)
+
+    def widened(self, state: Mapping[str, Tensor], width: float, seed: int) -> Widened:
+        return widened(state, self.width, width, seed=seed)
 
 
 def scaled(outputs: int, width: float) -> int:
@@ -123,14 +132,6 @@ def build(name: str, weights: Path | str | None, seed: int, head: str | None) ->
 # ---- growing
 
 
-@dataclass(frozen=True)
-class Widened:
-    """Weights of a wider network by name; `old` says which of their entries were there before."""
-
-    state: dict[str, Tensor]
-    old: dict[str, Tensor]  # bool, each of its tensor's shape
-
-
 def widened(
     state: Mapping[str, Tensor], old_width: float, new_width: float, *, seed: int = 0
 ) -> Widened:
@@ -155,25 +156,15 @@ def widened(
     with seeded(seed):
         fresh = VGG(new_width).state_dict()
     shapes = _shapes(state, old_width)
-    grown: dict[str, Tensor] = {}
-    old: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if tensor.shape != shapes[name]:
             raise BackboneError(
                 f"{name} is {tuple(tensor.shape)}, and in {name_of_width(old_width)} it is "
                 f"{tuple(shapes[name])}"
             )
-        block = tuple(slice(size) for size in tensor.shape)
-        new = fresh[name].to(tensor.device, tensor.dtype)
         if name.startswith(f"{HEAD}."):
-            new = new.new_zeros([len(tensor), *new.shape[1:]])
-        if new.dim() > 1:
-            new[: len(tensor), tensor.shape[1] :] = 0
-        new[block] = tensor.detach()
-        grown[name] = new
-        old[name] = torch.zeros_like(new, dtype=torch.bool)
-        old[name][block] = True
-    return Widened(grown, old)
+            fresh[name] = fresh[name].new_zeros([len(tensor), *fresh[name].shape[1:]])
+    return surrounded(state, fresh)
 
 
 def narrowed(state: Mapping[str, Tensor], width: float) -> dict[str, Tensor]:

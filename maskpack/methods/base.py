@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from maskpack.errors import OptionError
 from maskpack.layers import Layer
+from maskpack.widening import Widen
 
 Params = Mapping[str, Tensor]  # trainables of one weight, by name
 Mask = Mapping[str, Tensor]  # what the file keeps for one weight, by name
@@ -115,6 +116,10 @@ class Keeper:
         """Whether the network as it is after an epoch, counted from 0, may be the result."""
         return True
 
+    def too_narrow(self, done: int, epochs: int) -> bool:
+        """Whether, `done` of the epochs being over, the task asks for a wider network."""
+        return False
+
     def validated(self, epoch: int, row: Mapping[str, object]) -> None:
         """Called with an epoch's line of metrics, before it is asked whether it `chooses`."""
 
@@ -199,6 +204,20 @@ class Method(ABC):
     def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper | None:
         """What keeps the tasks that `network`, its new head included, knew until now."""
         return None
+
+    def widest(self) -> float:
+        """The largest width that a network may grow to; 0: it stays as it is."""
+        return 0.0
+
+    def widened(
+        self, network: nn.Module, head: str, carried: Carried, widen: Widen
+    ) -> tuple[Mapping[str, Tensor], Carried]:
+        """Weights of a wider network by state name, and what the task is given that begins there.
+
+        `network` is the narrow one as the task found it, and may be changed. Asked only where
+        `widest` allows it.
+        """
+        raise NotImplementedError
 
     def weights(self, carried: Carried) -> dict[str, Tensor]:
         """Weights that the tasks of a sequence share, by state name, where its last network has

@@ -1,7 +1,7 @@
 """CPG: compact, pick, grow (Hung et al., 2019, https://arxiv.org/abs/1910.06562).
 
 A task picks among the weights of earlier tasks by a mask, trains what is free beside them, and
-gives back as many of its own as its accuracy bears. Growing is a wider backbone's business.
+gives back as many of its own as its accuracy bears. Where it misses its goal, the network grows.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from torch import Generator, Tensor, nn
 from maskpack.errors import OptionError
 from maskpack.layers import Layer
 from maskpack.methods.base import Carried, Field, Keeper, Mask, Method, Params, Recipe
+from maskpack.methods.cpg_growing import grown
 from maskpack.methods.cpg_keeper import MASKS, VALUES, WEIGHTS, CPGKeeper, unpacked
 from maskpack.methods.owners import PREFIX, under
 from maskpack.options import check_positive, check_share
+from maskpack.widening import Widen
+
+WIDEST = 16
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class CPG(Method):
     last `retrain` of the epochs go on from the highest ratio whose validation accuracy was within
     `tolerance` of `goal` (0: the best before pruning). Of `tasks` (0: not known), each leaves an
     equal share to those that come after it, whatever the accuracy. `keep` is as in PackNet.
+
+    A task that misses `goal` before pruning begins anew on a network of 0.5 times more weights, to
+    `grow` times at most (0: never), if the backbone is one of those that can be built wider.
     """
 
     keep: float = 0.5
@@ -43,6 +50,7 @@ class CPG(Method):
     init_scale: float = 1e-2
     mask_lr: float = 5e-4
     frequency: int = 10
+    grow: float = 0.0
 
     name: ClassVar[str] = "cpg"
     recipe: ClassVar[Recipe] = Recipe(epochs=330, opt="sgd", lr=1e-2, weight_decay=4e-5)
@@ -57,6 +65,10 @@ class CPG(Method):
         if not 0 <= self.tasks <= 255:
             raise OptionError(f"tasks={self.tasks!r}: expected 0 to 255")
         check_positive("frequency", self.frequency)
+        if not (self.grow == 0 or 1 <= self.grow <= WIDEST):
+            raise OptionError(
+                f"grow={self.grow!r}: expected the largest width, 1 to {WIDEST}, as in 1.5; or 0"
+            )
         if self.init_scale <= self.threshold:
             raise OptionError(
                 f"init_scale={self.init_scale!r}: expected more than threshold={self.threshold!r}, "
@@ -83,6 +95,14 @@ class CPG(Method):
 
     def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper:
         return CPGKeeper(self, network, head, carried)
+
+    def widest(self) -> float:
+        return self.grow
+
+    def widened(
+        self, network: nn.Module, head: str, carried: Carried, widen: Widen
+    ) -> tuple[Mapping[str, Tensor], Carried]:
+        return grown(self, network, head, carried, widen)
 
     def weights(self, carried: Carried) -> dict[str, Tensor]:
         return under(WEIGHTS, carried.tensors)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # prefixes of what a run hands on: every weight whole, and of each task mask bits and biases
 WEIGHTS = "weight/"
 MASKS, VALUES = "mask{}/", "value{}/"
+BEFORE = "before"  # there too, once it has grown: tasks that narrower networks learnt
 
 ACCURACY = "val_accuracy"
 PRUNING_RATE = 0.1  # of the learning rate, once the first pruning begins
@@ -46,7 +47,7 @@ class CPGKeeper(Keeper):
                     named[name].copy_(weight)  # `begin` says what does not fit
         self.owners = begin(network, head, carried, method.keep)
         self.others = other_parameters(network, head)
-        self.least = least_ratio(method.tasks, len(carried.tasks))
+        self.least = least_ratio(method.tasks, tasks_before(carried))
         self.owns = self.owners.shares()["owned"] > 0
         self.scores: dict[str, nn.Parameter] = {}
         if not self.owners.first:
@@ -125,6 +126,9 @@ class CPGKeeper(Keeper):
             share *= recipe.decay_rate ** ((done >= 0.5) + (done >= 0.8))
             recipe = dataclasses.replace(recipe, sched="constant")
         return phase_factor(recipe, epoch, ends[which + 1], ends[which + 2], share)
+
+    def too_narrow(self, done: int, epochs: int) -> bool:
+        return done >= self.phases(epochs).rounds[0] and bool(self.record()["missed"])
 
     # ---- what is kept, and what is said of it
 
@@ -224,6 +228,12 @@ class CPGKeeper(Keeper):
         self.marks[1] = ratio
         for name, tensor in self._state().items():
             self.chosen[name].copy_(tensor)
+
+
+def tasks_before(carried: Carried) -> int:
+    """Tasks of the sequence until now, those on narrower networks among them."""
+    narrow = carried.tensors.get(BEFORE)
+    return len(carried.tasks) + (0 if narrow is None else int(narrow))
 
 
 def _adam(scores: Mapping[str, nn.Parameter]) -> torch.optim.Adam:

@@ -85,7 +85,8 @@ def begin(network: nn.Module, head: str, carried: Carried, keep: float) -> Owner
     """Owners as a task begins: all that is free becomes its own, and 0.
 
     Where no task came before, the backbone keeps the largest `keep` of each layer's weights. With
-    `keep` 0 it keeps none, and the task has them all, as they are.
+    `keep` 0 it keeps none, and the task has them all, as they are. Of a network that has grown,
+    without tasks of its own yet, free weights stay as they are too: 0, new ones could not learn.
 
     Raises:
         OptionError: what was carried is not of this network, or there are too many tasks.
@@ -93,7 +94,7 @@ def begin(network: nn.Module, head: str, carried: Carried, keep: float) -> Owner
     named = dict(network.named_parameters())
     weights = {name: named[name] for name in find_layers(network, head)}
     owner = {name: torch.ones_like(weight, dtype=torch.uint8) for name, weight in weights.items()}
-    if carried.tasks:
+    if BASE in carried.tensors:
         _read(owner, carried)
         base = bool(carried.tensors[BASE])
     else:
@@ -101,6 +102,7 @@ def begin(network: nn.Module, head: str, carried: Carried, keep: float) -> Owner
         if base:
             for name, weight in weights.items():
                 prune(weight, owner[name], 1, 1 - keep)
+    grown = BASE in carried.tensors and not carried.tasks
     number = len(carried.tasks) + 1 + base
     if number > MOST:
         raise OptionError(f"this would be task {number} of the sequence; expected {MOST} at most")
@@ -108,7 +110,7 @@ def begin(network: nn.Module, head: str, carried: Carried, keep: float) -> Owner
     for name, weight in weights.items():
         owner[name][owner[name] == 0] = number
         held[name] = torch.where(owner[name] < number, weight, 0)
-        if number > 1:
+        if number > 1 and not grown:
             weight.copy_(held[name])
     return Owners(weights, owner, held, number, base)
 

@@ -32,7 +32,7 @@ def has_answers(opener: Opener, cell: Cell, of: Cell) -> bool:
 def answer(opener: Opener, cell: Cell, tick: Callable[[], None]) -> None:
     """Keep the answers of a cell that was trained when runs did not keep any."""
     packed = pack_run(Run(opener.folder.run(cell))).task()
-    score_again(opener, cell, packed, unpack_task(packed, opener.start(cell)), cell, tick)
+    score_again(opener, cell, packed, unpack_task(packed, opener.under(cell)), cell, tick)
 
 
 def score_again(

@@ -3,6 +3,7 @@
 suite.toml            the suite's file, as it was
 runs/TASK/METHOD/seedN/   a run each
 METHOD.safetensors    the tasks of a method that share a backbone (METHOD-seedN for other seeds)
+METHOD-narrow1.safetensors  those that a sequence learnt before its network grew, and so on
 base.safetensors      the base, which those packs name as their backbone
 measured.json         sizes, and scores measured again
 tables.json, tables.md, tables.csv
@@ -11,6 +12,7 @@ lock                  held while a process works here
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,6 +67,15 @@ class SuiteFolder:
         """The file of a method's tasks; that of the first seed has the plain name."""
         return self.path / f"{label}{f'-seed{seed}' if seed != first else ''}.safetensors"
 
+    def narrow_packs(self, label: str, seed: int, first: int) -> Iterator[Path]:
+        """The files of those tasks that a sequence learnt before its network grew, in order."""
+        path = self.pack(label, seed, first)
+        for number in itertools.count(1):
+            narrow = path.with_name(f"{path.stem}-narrow{number}{path.suffix}")
+            if not narrow.is_file():
+                return
+            yield narrow
+
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """The test score of a finished cell, by metric; None where it is not finished.
 
@@ -89,7 +100,8 @@ class SuiteFolder:
         """How far a cell is: finished, begun or to do."""
         if self.result(cell) is not None:
             return "finished"
-        return "begun" if (self.run(cell) / "last.safetensors").is_file() else "to do"
+        begun = (self.run(cell) / "last.safetensors", self.run(cell) / "narrow")
+        return "begun" if any(path.exists() for path in begun) else "to do"
 
     def read(self, name: str | Path) -> dict[str, Any] | None:
         """A JSON object of the folder; None where there is no such file.

@@ -113,11 +113,9 @@ class Measurer:
     ) -> Row:
         folder = self.opener.folder
         path = folder.pack(label, seed, self.opener.suite.seeds[0])
-        kept = [pack for cell in cells if (pack := self._sequence(cell)) is not None]
-        if kept:  # the last one's network answers all of its tasks
-            for name, task in kept[-1].tasks.items():
-                metrics[name] = self._metric(name, task)
-            return _write_shared(path, kept[-1], found)
+        networks = self._networks(cells)
+        if networks:
+            return self._write_networks(path, networks, metrics, found)
         shared: list[Pack] = []
         tasks: Row = {}
         for cell in cells:
@@ -140,6 +138,34 @@ class Measurer:
                 shared = [dataclasses.replace(pack, backbone=about) for pack in shared]
             packfile.write(path, merge([recoded(pack, coded=True) for pack in shared]))
             _add_header(tasks, path.stat().st_size)
+        return tasks
+
+    def _networks(self, cells: Sequence[Cell]) -> list[Pack]:
+        """The networks that a sequence is left with: one, and a wider one each time it grew."""
+        networks: list[Pack] = []
+        for cell in cells:
+            pack = self._sequence(cell)
+            if pack is None:
+                continue
+            if networks and not Run(self.opener.folder.run(cell)).narrower():
+                networks.pop()  # the later one answers all of its tasks
+            networks.append(pack)
+        return networks
+
+    def _write_networks(
+        self, path: Path, networks: Sequence[Pack], metrics: dict[str, str], found: Row
+    ) -> Row:
+        """Write a pack for each, the last one to `path`; sizes are those of all together."""
+        tasks: Row = {}
+        shared = 0
+        for number, pack in enumerate(networks, 1):
+            for name, task in pack.tasks.items():
+                metrics[name] = self._metric(name, task)
+            is_last = number == len(networks)
+            narrow = path.with_name(f"{path.stem}-narrow{number}{path.suffix}")
+            tasks |= _write_shared(path if is_last else narrow, pack, found)
+            shared += found["base"]
+        found["base"] = shared
         return tasks
 
     def _metric(self, name: str, task: PackedTask) -> str:
@@ -194,16 +220,15 @@ class Measurer:
     def _score_again(self, cell: Cell, after: Cell, tick: Callable[[], None]) -> Row:
         opener, folder = self.opener, self.opener.folder
         if opener.suite.methods[after.label].sequence:
-            kept = self._sequence(after)
+            holder, kept = self._holder(cell, after)
             if kept is not None and cell.task in kept.tasks:
                 task = kept.tasks[cell.task]
-                return self._score(cell, task, unpack_task(task, opener.start(after)), tick, after)
-            # the network as the later task left it, with the earlier one's own head
-            earlier = pack_run(Run(folder.run(cell))).task()
-            later = pack_run(Run(folder.run(after))).task()
-            streams = {**later.streams, "head": earlier.streams["head"]}
-            task = dataclasses.replace(later, name=cell.task, info=earlier.info, streams=streams)
-            return self._score(cell, task, unpack_task(task, opener.start(after)), tick, after)
+            else:  # the network as the later task left it, with the earlier one's own head
+                earlier = pack_run(Run(folder.run(cell))).task()
+                later = pack_run(Run(folder.run(holder))).task()
+                own = {**later.streams, "head": earlier.streams["head"]}
+                task = dataclasses.replace(later, name=cell.task, info=earlier.info, streams=own)
+            return self._score(cell, task, unpack_task(task, opener.under(holder)), tick, after)
         if cell == self.base:  # the same network for every method
             task = packfile.read(folder.path / BASE_FILE).task()
             if BASE not in self._scores:
@@ -213,6 +238,20 @@ class Measurer:
         path = folder.pack(after.label, after.seed, opener.suite.seeds[0])
         task = packfile.read(path).task(cell.task)
         return self._score(cell, task, unpack_task(task, opener.start(cell)), tick)
+
+    def _holder(self, cell: Cell, after: Cell) -> tuple[Cell, Pack | None]:
+        """The last network that a task can be answered with, and the pack of its sequence.
+
+        That is the later cell's, or one before it had to grow.
+        """
+        holder, kept = after, self._sequence(after)
+        while kept is not None and cell.task not in kept.tasks:
+            before = (holder, *holder.upwards())
+            grown = next((c for c in before if Run(self.opener.folder.run(c)).narrower()), None)
+            if grown is None or grown.start is None:
+                break
+            holder, kept = grown.start, self._sequence(grown.start)
+        return holder, kept
 
     def _score(
         self,

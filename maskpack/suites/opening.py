@@ -118,11 +118,18 @@ class Opener:
             found = dataclasses.replace(found, name=str(run.options.get("backbone", found.name)))
         return found
 
+    def under(self, cell: Cell) -> Backbone:
+        """The backbone that what a finished cell learnt is put on: it may have grown."""
+        run = Run(self.folder.run(cell))
+        if not run.narrower():
+            return self.start(cell)
+        return open_backbone(pack_run(run).backbone.name)
+
     def network(self, cell: Cell) -> Backbone:
         """What a finished cell has learnt, as the backbone of others."""
         path = self.folder.run(cell)
         pack = pack_run(Run(path))
-        task, base = pack.task(), self.start(cell)
+        task, base = pack.task(), self.under(cell)
         check_base(pack, task, base)
         preprocess = Preprocess(**task.info["preprocess"])
         module, source = unpack_task(task, base), f"task {task.name}"

@@ -162,10 +162,13 @@ class _Found:
         return {cell: self.folder.seconds(cell) for cell in self.results}
 
     def packs(self) -> Iterator[tuple[str, Pack]]:
-        """By method, the pack of the first seed."""
+        """By method, the pack of the first seed; several where its network has grown."""
+        first = self.suite.seeds[0]
         for label in self.suite.methods:
-            path = self.folder.pack(label, self.suite.seeds[0], self.suite.seeds[0])
+            path = self.folder.pack(label, first, first)
             if path.is_file():
+                for narrow in self.folder.narrow_packs(label, first, first):
+                    yield label, packfile.read(narrow)
                 yield label, packfile.read(path)
 
     def last_figures(self, about: Row, ours: Mapping[str, list[float]]) -> Iterator[Row]:
@@ -323,7 +326,7 @@ def _similarity(found: _Found) -> list[Row]:
     published = dict(found.suite.published.similarity)
     for label, pack in found.packs():
         matrix = similarity_rows(pack)
-        theirs = published.get(label, {}) if matrix else {}
+        theirs = published.pop(label, {}) if matrix else {}  # once, of several packs
         compared = {*pack.tasks, *theirs, *(task for row in theirs.values() for task in row)}
         names = [task for task in found.suite.tasks if task in compared]
         for row in sorted(matrix, key=lambda row: names.index(row["task"])):
@@ -351,7 +354,10 @@ def _bytes(found: _Found) -> list[Row]:
         if measured.get(label)
     }
     base = found.base.task if found.base else None
-    return list(scope_rows(dict(found.packs()), sizes, base))
+    packs: dict[str, list[Pack]] = {}
+    for label, pack in found.packs():
+        packs.setdefault(label, []).append(pack)
+    return list(scope_rows(packs, sizes, base))
 
 
 def _cells(found: _Found) -> list[Row]:

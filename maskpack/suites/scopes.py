@@ -8,7 +8,7 @@ fine-tuned, for each task.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,22 +61,28 @@ def network_parts(pack: Pack) -> dict[str, int]:
 
 
 def scope_rows(
-    packs: Mapping[str, Pack], sizes: Mapping[str, Mapping[str, Any]], base: str | None
+    packs: Mapping[str, Sequence[Pack]], sizes: Mapping[str, Mapping[str, Any]], base: str | None
 ) -> Iterator[Row]:
-    """A row for each method and scope, from its pack, or from the sizes of its whole networks.
+    """A row for each method and scope, from its packs, or from the sizes of its whole networks.
 
+    There are several packs where a sequence has grown, the narrowest first.
     `sizes` are those of `measuring`, by method. `base` is the task of the base, where that is one
     of the suite's.
     """
     # only tasks that keep norms tell how many statistics the backbone has
-    told = [pack.backbone.size_bytes - backbone_bytes(pack, "bat") for pack in packs.values()]
+    every = [pack for of in packs.values() for pack in of]
+    least = min((pack.backbone.size_bytes for pack in every), default=0)
+    narrow = [pack for pack in every if pack.backbone.size_bytes == least]
+    told = [least - backbone_bytes(pack, "bat") for pack in narrow]
     told += [own.get("statistics", 0) for of in sizes.values() for own in of["tasks"].values()]
     statistics = max(told, default=0)
     for method, about in sizes.items():
         whole = all("statistics" in own for own in about["tasks"].values())
         for name, scope in SCOPES.items():
             if method in packs:
-                found = _of_pack(packs[method], name, base, statistics)
+                first = packs[method][0]
+                told_of = statistics if first.backbone.size_bytes == least else 0
+                found = _of_packs(packs[method], name, base, told_of)
             elif whole:
                 found = _of_networks(about, name, base)
             else:
@@ -94,25 +100,58 @@ def scope_rows(
             }
 
 
-def _of_pack(pack: Pack, scope: str, base: str | None, statistics: int) -> _Counted:
+def _of_packs(packs: Sequence[Pack], scope: str, base: str | None, statistics: int) -> _Counted:
+    """Networks of several widths together; in their place stands one of the first width a task."""
+    first, *wider = packs
+    found = _of_pack(first, scope, base, statistics, grows=bool(wider))
+    count = len(first.tasks)
+    for pack in wider:
+        more = _of_pack(pack, scope, None, 0, grows=True)
+        total = count + len(pack.tasks)
+        found = _Counted(
+            found.tasks + more.tasks,
+            (found.each * count + more.each * len(pack.tasks)) / total,
+            found.total + more.total,
+            found.separate + len(pack.tasks) * found.backbone + _heads(pack, scope),
+            found.backbone,
+        )
+        count = total
+    return found
+
+
+def _heads(pack: Pack, scope: str) -> int:
+    own = backbone_bytes(pack, scope)
+    return sum(separate_bytes(pack, task, scope) - own for task in pack.tasks.values())
+
+
+def _of_pack(
+    pack: Pack, scope: str, base: str | None, statistics: int, *, grows: bool = False
+) -> _Counted:
+    """Bytes of one pack; of a sequence that `grows`, nothing needs the backbone any more."""
     about = account(pack, scope)
     counts = SCOPES[scope]
     backbone = backbone_bytes(pack, scope)
     unit = counts.divisor or max(backbone, 1)
-    replaced = replaces_backbone(pack)
+    replaced = grows or replaces_backbone(pack)
+    in_vain = ("backbone", "original head") if replaced else ()
+    not_needed = sum((about["parts"].get(part) or 0) * unit for part in in_vain)
     shared = ("backbone", "original head", *(SHARED if replaced else ()))
     added = sum(size or 0 for part, size in about["parts"].items() if part not in shared)
-    total = about["total"] * unit
+    total = about["total"] * unit - not_needed
     others = [task for task in pack.tasks.values() if task.name != base]
     separate = backbone + (pack.backbone.head_bytes if counts.heads else 0)
     separate += sum(separate_bytes(pack, task, scope) for task in others)
-    if not counts.statistics:  # those that this pack does not tell of
+    if statistics and not counts.statistics:  # those that this pack does not tell of
         more = statistics - (pack.backbone.size_bytes - backbone)
         backbone -= more
         total -= 0 if replaced else more
         separate -= more * (1 + len(others))
     return _Counted(
-        about["tasks"], added * unit / max(len(pack.tasks), 1), total, separate, backbone
+        about["tasks"] - bool(not_needed),
+        added * unit / max(len(pack.tasks), 1),
+        total,
+        separate,
+        backbone,
     )
 
 
