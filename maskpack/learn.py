@@ -194,6 +194,7 @@ class Session:
             for place, part in enumerate(self.task.parts):
                 rows = self.task.rows_of(place)
                 of_part = {"task": part.task.describe(), "augment": vars(part.augment)}
+                of_part["data"] = part.data
                 entry = {**about, "name": part.name, "info": as_json({**info, **of_part})}
                 heads = {name: tensor[rows] for name, tensor in head.items()}
                 tasks.append((entry, Earlier(part.name, heads)))  # one set of norms for all
@@ -543,6 +544,13 @@ def check_recipe(recipe: Recipe) -> None:
         if getattr(recipe, name) < 1:
             option = name.replace("_", "-")
             raise OptionError(f"--{option} {getattr(recipe, name)}: expected 1 or more")
+    if any(type(epoch) is not int or epoch < 1 for epoch in recipe.decay_milestones):
+        found = ",".join(map(str, recipe.decay_milestones))
+        raise OptionError(f"--decay-milestones {found}: expected epochs, such as 50,80")
+    if (recipe.sched == "multistep") != bool(recipe.decay_milestones):
+        raise OptionError("--sched multistep and --decay-milestones go together; give both")
+    if "nesterov" in (recipe.opt, recipe.head_opt) and not recipe.momentum:
+        raise OptionError("--opt nesterov needs --momentum above 0")
     rates = ("lr", "head_lr", "momentum", "weight_decay", "warmup_epochs", "min_lr")
     if not 0 <= recipe.distill <= 1:
         raise OptionError(f"--distill {recipe.distill}: expected a share of the loss, 0 to 1")

@@ -266,9 +266,8 @@ def merge(packs: Mapping[str, Pack] | list[Pack]) -> Pack:
             )
         for name, task in pack.tasks.items():
             if name in tasks:
-                several = [p for p in listed if p.path == pack.path and len(p.tasks) > 1]
                 advice = f"name one anew: NEW={pack.path}"
-                if several:  # a run of a sequence, most likely
+                if _is_run(pack) and len(pack.tasks) > 1:  # the earlier is of the same sequence
                     advice = f"{pack.path} holds {len(pack.tasks)} tasks: leave the other out"
                 raise MaskpackError(
                     f"task {name!r} is in {tasks[name].source} and in {pack.path}; {advice}"

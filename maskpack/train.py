@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from maskpack.preprocess import Augment, Preprocess
     from maskpack.tasks.base import LabelledImages, Task
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd", "nesterov")
 KB = 8000  # bits
 SELECTIONS = ("val", "test", "last")
 
@@ -427,6 +427,8 @@ def _optimizer(
         return torch.optim.AdamW(groups, lr=lr, fused=True)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
+    if name == "nesterov":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, fused=True)
     raise OptionError(f"--opt {name!r}: expected one of {', '.join(OPTIMIZERS)}")
 
 

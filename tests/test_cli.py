@@ -27,7 +27,8 @@ TRAIN = (
     *("--epochs", "1", "-b", "8", "--lr", "0.01", "-j", "0"),
 )
 EVAL = ("eval", "--trust-code", "-j", "0")
-COMMANDS = ("train-mask", "pack", "eval", "inspect", "report", "suite", "demo", "env")
+COMMANDS = ("train-mask", "pack", "eval", "inspect", "report", "suite", "decathlon", "demo", "env")
+COMMANDS += ("data",)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_on_a_terminal_there_is_a_bar(place: Path) -> None:
         (("--lr", "nan"), "--lr nan: expected 0 or more"),
         (("--lr", "-1"), "--lr -1.0: expected 0 or more"),
         (("--opt", "sdg"), "--opt 'sdg': expected one of adam, adamw, sgd"),
-        (("--sched", "linear"), "--sched 'linear': expected one of step, cosine, constant"),
+        (("--sched", "linear"), "--sched 'linear': expected one of step, multistep, cosine"),
         (("--select", "best"), "--select 'best': expected one of val, test, last"),
         (("--device", "tpu"), "--device 'tpu': expected auto, cpu, cuda or mps"),
         (("--seed", "-1"), "--seed -1: expected 0 to 2**63 - 1"),
@@ -237,7 +238,7 @@ def test_an_unknown_task_lists_the_known_ones(place: Path) -> None:
     assert line.startswith(
         "unknown task 'fashoin'; did you mean 'fashion'?; known: autoencode, cifar10, "
     )
-    assert line.endswith("usps, voc-segmentation; or give --data DIR")
+    assert line.endswith("voc-segmentation, wikiart; or give --data DIR")
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_nothing_in_the_way(place: Path) -> None:

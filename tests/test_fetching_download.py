@@ -213,7 +213,9 @@ def test_nobody_there(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/birds.tgz"
-        refused(File(url), tmp_path / "birds.tgz", r"no connection \(Connection refused\); try again,")
+        refused(
+            File(url), tmp_path / "birds.tgz", r"no connection \(Connection refused\); try again,"
+        )
     url = "http://nowhere.invalid/birds.tgz"
     refused(File(url), tmp_path / "birds.tgz", r"no connection \(.*or put the file at /", tries=1)
 

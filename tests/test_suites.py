@@ -23,7 +23,6 @@ from maskpack.suites.plan import chosen_cells, every_cell
 from maskpack.suites.reading import parse_suite, read_suite
 
 
-
 def suite(old: str = "", new: str = "") -> Suite:
     assert old in tinysuite.TEXT
     return parse_suite(tinysuite.TEXT.replace(old, new), "mine.toml")

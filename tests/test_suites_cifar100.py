@@ -120,7 +120,7 @@ def test_every_method_is_trained_as_the_paper_says() -> None:
         assert fields["task_set"] == {"normalise": "own"}
         assert fields["recipe"]["epochs"] == {"packnet": 130, "cpg": 330}.get(label, 100)
     base = fields_of(suite.options_of("aquatic_mammals", "base"), Path())
-    assert (base["recipe"]["opt"], base["recipe"]["lr"]) == ("sgd", 1e-2)
+    assert (base["recipe"]["opt"], base["recipe"]["lr"]) == ("nesterov", 1e-2)
 
 
 # ---- trained

@@ -20,7 +20,7 @@ from maskpack import methods
 from maskpack.backbones.base import Backbone
 from maskpack.coded_size import coded_size
 from maskpack.errors import OptionError, TrainingError
-from maskpack.learn import advice
+from maskpack.learn import advice, check_recipe
 from maskpack.masking import MaskedNetwork
 from maskpack.methods.base import Recipe
 from maskpack.methods.schedule import lr_factor
@@ -72,6 +72,10 @@ def run(trained: Trainer) -> list[Progress | EpochDone]:
         (Recipe(decay_epochs=2, decay_rate=0.5), {1.9: 1, 2: 0.5, 4: 0.25}),
         (Recipe(sched="constant", epochs=3), {0: 1, 2.9: 1}),
         (
+            Recipe(sched="multistep", decay_milestones=(5, 8), decay_rate=0.2),
+            {4.9: 1, 5: 0.2, 7.9: 0.2, 8: 0.04, 30: 0.04},
+        ),
+        (
             Recipe(sched="cosine", epochs=10),
             {0: 1, 2.5: 0.5 + 0.5**1.5, 5: 0.5, 7.5: 0.5 - 0.5**1.5, 10: 0},
         ),
@@ -90,6 +94,25 @@ def test_schedules_by_hand(recipe: Recipe, factors: dict[float, float]) -> None:
     assert found == pytest.approx(factors)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sched": "multistep"}, "--decay-milestones go together"),
+        ({"decay_milestones": (5,)}, "--decay-milestones go together"),
+        ({"sched": "multistep", "decay_milestones": (0, 5)}, "--decay-milestones 0,5: expected ep"),
+        ({"opt": "nesterov", "momentum": 0.0}, "--opt nesterov needs --momentum above 0"),
+    ],
+)
+def test_recipes_that_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        check_recipe(Recipe(**changes))
+
+
+def test_nesterov_is_sgd_that_looks_ahead(plain: Backbone) -> None:
+    made = make_optimizers(network(plain), Recipe(opt="nesterov", head_opt="sgd"))
+    assert [made[role].defaults["nesterov"] for role in ("rest", "head")] == [True, False]
+
+
 def test_the_papers_recipes() -> None:
     assert methods.make("piggyback").recipe == Recipe(30, 32, "adam", 1e-4)
     assert methods.make("ksm").recipe == Recipe(30, 32, "adam", 2e-4, sched="cosine")
@@ -100,9 +123,11 @@ def test_the_papers_recipes() -> None:
 
 
 def test_unknown_schedules_and_optimisers_list_the_known(plain: Backbone) -> None:
-    with pytest.raises(OptionError, match="--sched 'poly': expected one of step, cosine, const"):
+    with pytest.raises(
+        OptionError, match="--sched 'poly': expected one of step, multistep, cosine, const"
+    ):
         lr_factor(Recipe(sched="poly"), 0)
-    with pytest.raises(OptionError, match="--opt 'lamb': expected one of adam, adamw, sgd"):
+    with pytest.raises(OptionError, match="--opt 'lamb': expected one of adam, adamw, sgd, nest"):
         make_optimizers(network(plain), Recipe(opt="lamb"))
 
 
@@ -442,7 +467,7 @@ def test_a_loss_that_is_no_number_stops_with_epoch_and_step(plain: Backbone, val
 @pytest.mark.parametrize("method", [m for m in methods.METHODS if m not in methods.FITTED])
 def test_frozen_norms_do_not_drift(everything: Backbone, method: str) -> None:
     masked = network(everything, method, norms="frozen")
-    run(trainer(masked, weight_decay=0.5))
+    run(trainer(masked, weight_decay=0.5, epochs=3))
     before, after = everything.module.state_dict(), masked.network.state_dict()
     norms = [n for n in before if n.startswith(("norm.", "instance.", "layer_norm."))]
     assert len(norms) == 12  # 2 counters among them

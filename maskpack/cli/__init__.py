@@ -11,8 +11,8 @@ from maskpack.errors import MaskpackError
 
 # importing a command adds it to the app; --help lists them in this order
 # isort: off
-from maskpack.cli import train_mask, pack, eval_, inspect_, report_, suite, data, extras  # noqa: F401
-from maskpack.cli import decathlon  # noqa: F401
+from maskpack.cli import train_mask, pack, eval_, inspect_, report_, suite, decathlon  # noqa: F401
+from maskpack.cli import extras, data  # noqa: F401
 
 __all__ = ["app", "call", "main"]
 

@@ -139,6 +139,14 @@ def pair(option: str, text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Those that an option was given as 1,2,3, each once."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or not all(name.isdecimal() for name in names):
+        raise typer.BadParameter(f"{option} {text!r}: expected whole numbers, such as 0,1,2")
+    return list(dict.fromkeys(map(int, names)))
+
+
 def task_options(
     pairs: list[str] | None, style: str | None, features: str | None
 ) -> dict[str, str]:

@@ -23,6 +23,7 @@ from maskpack.cli.app import (
     stderr,
     stop_on_signals,
     verbosity,
+    whole_numbers,
 )
 
 
@@ -116,7 +117,7 @@ def suite(
     cells: dict[str, Any] = {
         "tasks": _names(tasks),
         "methods": _names(methods),
-        "seeds": _seeds(seeds),
+        "seeds": None if seeds is None else whole_numbers("--seeds", seeds),
         "trust_code": trust_code,
     }
     from maskpack.suites.running import check_suite, plan_rows, planned, run_suite, suite_results
@@ -202,12 +203,3 @@ def _list(format: str | None) -> None:
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _seeds(text: str | None) -> list[int] | None:
-    names = _names(text)
-    if names is None:
-        return None
-    if not names or not all(name.isdecimal() for name in names):
-        raise typer.BadParameter(f"--seeds {text!r}: expected whole numbers, such as 0,1,2")
-    return list(dict.fromkeys(map(int, names)))

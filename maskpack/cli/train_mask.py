@@ -20,6 +20,7 @@ from maskpack.cli.app import (
     stop_on_signals,
     task_options,
     verbosity,
+    whole_numbers,
 )
 from maskpack.methods import TRAINED
 
@@ -125,7 +126,7 @@ def train_mask(
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", "-b", help="[default: 32]")
     ] = None,
-    opt: Annotated[str | None, typer.Option(help="adam, adamw, sgd.")] = None,
+    opt: Annotated[str | None, typer.Option(help="adam, adamw, sgd, nesterov.")] = None,
     lr: Annotated[float | None, typer.Option(help="Of scores, or of all weights.")] = None,
     head_opt: Annotated[str | None, typer.Option(help="The head's optimiser.")] = None,
     head_lr: Annotated[float | None, typer.Option(help="The head's learning rate.")] = None,
@@ -133,9 +134,14 @@ def train_mask(
     weight_decay: Annotated[
         float | None, typer.Option(help="Of trained matrices; never of scores.")
     ] = None,
-    sched: Annotated[str | None, typer.Option(help="step, cosine, constant.")] = None,
+    sched: Annotated[str | None, typer.Option(help="step, multistep, cosine, constant.")] = None,
     decay_epochs: Annotated[int | None, typer.Option(help="Of the step schedule.")] = None,
-    decay_rate: Annotated[float | None, typer.Option(help="Of the step schedule.")] = None,
+    decay_milestones: Annotated[
+        str | None, typer.Option(metavar="50,80", help="Epochs, of the multistep schedule.")
+    ] = None,
+    decay_rate: Annotated[
+        float | None, typer.Option(help="Of the step and multistep schedules.")
+    ] = None,
     warmup_epochs: Annotated[int | None, typer.Option(help="Linear warm-up.")] = None,
     min_lr: Annotated[float | None, typer.Option(help="Lower bound of the schedule.")] = None,
     head_init: Annotated[
@@ -269,6 +275,10 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
     fields = "epochs batch_size opt lr head_opt head_lr momentum weight_decay sched decay_epochs"
     fields += " decay_rate warmup_epochs min_lr head_init head_epochs"
     fields += " size_penalty freeze_epochs distill temperature"
+    recipe = {key: given[key] for key in fields.split() if given[key] is not None}
+    if given["decay_milestones"] is not None:
+        epochs = whole_numbers("--decay-milestones", given["decay_milestones"])
+        recipe["decay_milestones"] = tuple(epochs)
     preprocess = "img_size crop_pct interpolation mean std"
     augment = {
         "crop_mode": "train_crop_mode",
@@ -291,7 +301,7 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
         set=dict(pair("--set", text) for text in given["set_"] or []),
         include=tuple(given["include"] or ()),
         exclude=tuple(given["exclude"] or ()),
-        recipe={key: given[key] for key in fields.split() if given[key] is not None},
+        recipe=recipe,
         preprocess={key: given[key] for key in preprocess.split() if given[key] is not None},
         augment={key: given[o] for key, o in augment.items() if given[o] is not None},
         workers=workers,

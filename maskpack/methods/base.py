@@ -53,6 +53,7 @@ class Recipe:
     sched: str = "step"
     decay_epochs: int = 15
     decay_rate: float = 0.1
+    decay_milestones: tuple[int, ...] = ()  # epochs at which sched="multistep" decays
     warmup_epochs: int = 0
     min_lr: float = 0.0
     head_epochs: int = 0  # so many first epochs only the head learns

@@ -11,19 +11,22 @@ from maskpack.errors import OptionError
 if TYPE_CHECKING:
     from maskpack.methods.base import Recipe
 
-SCHEDULES = ("step", "cosine", "constant")
+SCHEDULES = ("step", "multistep", "cosine", "constant")
 
 
 def lr_factor(recipe: Recipe, epoch: float) -> float:
     """Share of the full learning rate at a moment, given in epochs and fractions of one.
 
-    "step" multiplies by decay_rate every decay_epochs; "cosine" falls per step to min_lr at the
+    "step" multiplies by decay_rate every decay_epochs, "multistep" at each of decay_milestones;
+    "cosine" falls per step to min_lr at the
     last epoch (Loshchilov and Hutter 2017, eq. 5, without restarts); warm-up is linear per step.
     """
     if epoch < recipe.warmup_epochs:
         return (epoch + 1e-3) / recipe.warmup_epochs
     if recipe.sched == "step":
         factor = recipe.decay_rate ** (int(epoch) // max(recipe.decay_epochs, 1))
+    elif recipe.sched == "multistep":
+        factor = recipe.decay_rate ** sum(epoch >= at for at in recipe.decay_milestones)
     elif recipe.sched == "cosine":
         span = max(recipe.epochs - recipe.warmup_epochs, 1)
         done = (epoch - recipe.warmup_epochs) / span

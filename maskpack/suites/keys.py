@@ -23,6 +23,10 @@ def _numbers(count: int) -> Kind:
     return f"a list of {count} numbers", fits
 
 
+def _wholes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int for item in value)
+
+
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
@@ -35,6 +39,7 @@ def _settings(value: Any) -> bool:
 WHOLE: Kind = ("a whole number", lambda value: isinstance(value, int) and is_number(value))
 NUMBER: Kind = ("a number", is_number)
 TEXT: Kind = ("text", lambda value: isinstance(value, str) and bool(value))
+WHOLES: Kind = ("a list of whole numbers", _wholes)
 TEXTS: Kind = ("a list of texts", _texts)
 SWITCH: Kind = ("true or false", lambda value: isinstance(value, bool))
 SETTINGS: Kind = ("a table of numbers, texts, true or false", _settings)
@@ -67,6 +72,7 @@ OPTIONS: dict[str, tuple[str, Kind]] = {
     "weight-decay": ("recipe.weight_decay", NUMBER),
     "sched": ("recipe.sched", TEXT),
     "decay-epochs": ("recipe.decay_epochs", WHOLE),
+    "decay-milestones": ("recipe.decay_milestones", WHOLES),
     "decay-rate": ("recipe.decay_rate", NUMBER),
     "warmup-epochs": ("recipe.warmup_epochs", WHOLE),
     "min-lr": ("recipe.min_lr", NUMBER),
