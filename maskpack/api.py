@@ -18,7 +18,7 @@ from maskpack.choose import choose
 from maskpack.convert.converting import Conversion, convert
 from maskpack.convert.taught import taught_by_name
 from maskpack.errors import BackboneError, OptionError
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.masking import MaskedNetwork
 from maskpack.network import task_network
 from maskpack.packed import Pack, PackedTask
@@ -35,6 +35,7 @@ from maskpack.resolve import (
 )
 from maskpack.runs import Run
 from maskpack.score import Bases
+from maskpack.session import Options, open_session
 from maskpack.shrink import Storage
 from maskpack.storing import stored_and_scored
 
@@ -153,7 +154,7 @@ def fit(
 ) -> Run:
     """Learn one task's masks into a run's folder, as `maskpack train-mask` does.
 
-    `options` are the method's (`--set`); `more` are fields of `maskpack.learn.Options`, e.g.
+    `options` are the method's (`--set`); `more` are fields of `maskpack.session.Options`, e.g.
     `data="birds/"`, `recipe={"epochs": 10, "lr": 3e-4}`, `preprocess={"img_size": 96}`; what they
     leave open `recipe_name` ("small", "accurate"; `--recipe`) decides.
 

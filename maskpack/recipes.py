@@ -9,7 +9,7 @@ from typing import Any
 
 from maskpack import methods
 from maskpack.errors import OptionError, UnknownName
-from maskpack.learn import Options
+from maskpack.session import Options
 
 
 @dataclass(frozen=True)

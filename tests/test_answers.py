@@ -12,8 +12,9 @@ import torch
 from maskpack import answers
 from maskpack.answers import Answers, Marking, read_answers, write_answers
 from maskpack.errors import RunError
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.runs import Run
+from maskpack.session import Options, open_session
 from maskpack.tasks.base import Classification
 
 

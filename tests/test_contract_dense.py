@@ -10,10 +10,11 @@ import torch
 
 from maskpack import packfile
 from maskpack.errors import OptionError
-from maskpack.learn import Options, Session, learn, open_session
+from maskpack.learn import learn
 from maskpack.packing import unpack_task
 from maskpack.resolve import open_pack
 from maskpack.runs import Run
+from maskpack.session import Options, Session, open_session
 from maskpack.train import load_learnt
 
 VARIANTS = """

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from maskpack.critic import SMALLEST, Critic, PatchGAN
 from maskpack.errors import OptionError
-from maskpack.learn import Options, Session, learn, open_session
+from maskpack.learn import learn
 from maskpack.packfile import write
 from maskpack.resolve import open_pack
+from maskpack.session import Options, Session, open_session
 from maskpack.train import Stopped
 
 CPU = torch.device("cpu")

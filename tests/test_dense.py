@@ -13,10 +13,11 @@ from torch import nn
 
 from maskpack.backbones import from_module, open_backbone
 from maskpack.errors import BackboneError, DataError, OptionError, UnknownName
-from maskpack.learn import Options, learn, make_trainer, open_session
+from maskpack.learn import learn, make_trainer
 from maskpack.preprocess import Preprocess
 from maskpack.resolve import open_pack
 from maskpack.score import Bases, open_exam, score_task
+from maskpack.session import Options, open_session
 from maskpack.tasks import described_task, open_task
 
 RECIPE = {"epochs": 2, "batch_size": 2, "opt": "adam", "lr": 1e-2}

@@ -19,12 +19,13 @@ import maskpack
 from maskpack import growing, packfile
 from maskpack.backbones import open_backbone
 from maskpack.errors import OptionError
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.methods import make
 from maskpack.packing import unpack_task
 from maskpack.resolve import open_base, open_pack
 from maskpack.runs import NARROW, Run
 from maskpack.sequences import load_sequence
+from maskpack.session import Options, open_session
 from maskpack.suites.reading import parse_suite
 from maskpack.train import Stopped
 
@@ -170,7 +171,7 @@ def test_a_kill_between_the_two_attempts_loses_nothing(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Path, "replace", moved)
         if moment == "grown":
-            patched.setattr("maskpack.learn.grown", killed)
+            patched.setattr("maskpack.session.grown", killed)
         train(path, start, **chosen)
     assert Run(path).begun() and Run(path).result is None
     assert Run(path).narrower() == ([1.0] if moment == "grown" else [])

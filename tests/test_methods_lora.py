@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from maskpack import methods
 from maskpack.errors import OptionError, PackFormatError
 from maskpack.layers import Layer, find_layers
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.methods.lora import LoRA
 from maskpack.network import task_network
 from maskpack.packed import PackedTask, Stream, encode
 from maskpack.packing import pack_task, unpack_task
+from maskpack.session import Options, open_session
 
 MODULES = {
     "1x1": nn.Conv2d(6, 5, 1),

@@ -12,11 +12,12 @@ import tiny
 import torch
 from torch import Tensor
 
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.packing import unpack_task
 from maskpack.preprocess import Augment
 from maskpack.resolve import open_base, open_pack
 from maskpack.runs import Run
+from maskpack.session import Options, open_session
 from maskpack.tasks import Classification
 from maskpack.train import Stopped
 

@@ -16,11 +16,12 @@ from torch import Tensor
 import maskpack
 from maskpack import packfile
 from maskpack.errors import MaskpackError
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.methods.base import Recipe
 from maskpack.packing import unpack_task
 from maskpack.resolve import open_base, open_pack, pack_run
 from maskpack.runs import Run
+from maskpack.session import Options, open_session
 from maskpack.suites.reading import parse_suite
 from maskpack.train import Stopped
 

@@ -12,10 +12,10 @@ import maskpack
 from maskpack import methods
 from maskpack.backbones import from_module
 from maskpack.errors import OptionError, UnknownName
-from maskpack.learn import Options, check_recipe
 from maskpack.masking import NORM_MODES
 from maskpack.methods.base import Recipe
 from maskpack.recipes import RECIPES, with_recipe
+from maskpack.session import Options, check_recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -13,11 +13,12 @@ from torch import Tensor
 from maskpack import packfile
 from maskpack.backbones.base import Backbone
 from maskpack.errors import MaskpackError, OptionError, RunError
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.packing import unpack_task
 from maskpack.resolve import merge, open_backbone, open_base, open_pack, pack_run
 from maskpack.runs import Run, State, load_state, save_state
 from maskpack.sequences import FILE, load_sequence
+from maskpack.session import Options, open_session
 
 RECIPE = {"epochs": 2, "batch_size": 4, "lr": 1e-2}
 

@@ -12,9 +12,9 @@ from processes import run_here
 from test_startup import ask, command
 
 from maskpack.errors import MaskpackError, OptionError, RunError, UnknownName
-from maskpack.learn import Options
 from maskpack.methods.base import Recipe
 from maskpack.preprocess import Augment, Preprocess
+from maskpack.session import Options
 from maskpack.suites import builtin_suites
 from maskpack.suites.entries import BASE, Suite
 from maskpack.suites.folder import SuiteFolder

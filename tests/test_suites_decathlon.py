@@ -15,10 +15,11 @@ import maskpack
 from maskpack.cli import call
 from maskpack.decathlon import TASKS, decathlon_score
 from maskpack.errors import DataError, OptionError, RunError, UnknownName
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.packfile import read
 from maskpack.resolve import open_pack
 from maskpack.score import Bases
+from maskpack.session import Options, open_session
 from maskpack.submission import submit
 from maskpack.suites.reading import Suite, parse_suite, read_suite
 

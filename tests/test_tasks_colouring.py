@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from maskpack.errors import DataError, OptionError
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.preprocess import Augment, Preprocess
+from maskpack.session import Options, open_session
 from maskpack.tasks import open_task
 from maskpack.tasks.colouring import SCALE, Colouring, ColouringOptions, lab_to_rgb, to_lab
 from maskpack.tasks.pictures import AutoEncode, picture_loss, ssim, to_image, to_tensor

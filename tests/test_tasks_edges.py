@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from maskpack.errors import DataError, OptionError
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.resolve import open_pack
 from maskpack.score import Bases, score_task
+from maskpack.session import Options, open_session
 from maskpack.tasks import Dense, described_task, open_task
 from maskpack.tasks.edges import edges
 

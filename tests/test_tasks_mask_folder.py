@@ -11,9 +11,10 @@ import tinydense
 from PIL import Image
 
 from maskpack.errors import DataError, UnknownName
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.resolve import open_pack
 from maskpack.score import Bases, score_task
+from maskpack.session import Options, open_session
 from maskpack.tasks import open_task
 
 NUMBERS = np.array([[0, 1, 2], [2, 255, 0]], dtype=np.uint8)

@@ -20,7 +20,7 @@ from maskpack import perceptual
 from maskpack.backbones.base import seeded
 from maskpack.errors import BackboneError, DataError, OptionError
 from maskpack.evaluate import evaluate_batches
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.perceptual import (
     StyleLoss,
     VGG16Features,
@@ -30,6 +30,7 @@ from maskpack.perceptual import (
 )
 from maskpack.resolve import open_pack
 from maskpack.score import Bases, score_task
+from maskpack.session import Options, open_session
 from maskpack.tasks import described_task, open_task
 from maskpack.tasks.style import StyleTransfer
 

@@ -20,13 +20,14 @@ from maskpack import methods
 from maskpack.backbones.base import Backbone
 from maskpack.coded_size import coded_size
 from maskpack.errors import OptionError, TrainingError
-from maskpack.learn import advice, check_recipe
+from maskpack.learn import advice
 from maskpack.masking import MaskedNetwork
 from maskpack.methods.base import Recipe
 from maskpack.methods.schedule import lr_factor
 from maskpack.network import task_network
 from maskpack.preprocess import Augment
 from maskpack.runs import State
+from maskpack.session import check_recipe
 from maskpack.tasks import Classification
 from maskpack.teaching import soft_loss
 from maskpack.train import (

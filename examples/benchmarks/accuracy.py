@@ -22,10 +22,11 @@ from pathlib import Path
 import torch
 
 from maskpack import packfile, score_task
-from maskpack.learn import Options, learn, open_session
+from maskpack.learn import learn
 from maskpack.resolve import pack_run, recoded
 from maskpack.runs import Run
 from maskpack.score import Bases
+from maskpack.session import Options, open_session
 from maskpack.shrink import Storage
 from maskpack.storing import stored
 

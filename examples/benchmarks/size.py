@@ -48,8 +48,8 @@ from torch import Tensor, nn
 from trained import Training, options, place, run_path, say, train_all
 
 from maskpack.evaluate import evaluate
-from maskpack.learn import Session, open_session
 from maskpack.recipes import RARE
+from maskpack.session import Session, open_session
 
 Z95 = 1.96
 

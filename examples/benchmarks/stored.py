@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from maskpack import from_checkpoint, packfile
 from maskpack.backbones.base import replace_head
-from maskpack.learn import Session
 from maskpack.masking import set_weights
 from maskpack.packed import Pack
 from maskpack.packing import unpack_task
 from maskpack.resolve import open_pack, recoded
+from maskpack.session import Session
 from maskpack.shrink import Storage, shrunk
 
 HALVES = Storage(head="fp16", norms="fp16", coefficients="fp16", weights="fp16")

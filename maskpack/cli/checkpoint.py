@@ -69,8 +69,8 @@ def checkpoints(given: dict[str, Any]) -> list[Pack]:
     if not given["from_checkpoint"]:
         return []
     from maskpack.convert.converting import Conversion, convert
-    from maskpack.learn import pick_device
     from maskpack.resolve import open_backbone
+    from maskpack.session import pick_device
 
     device = pick_device(given["device"])
     conversion = Conversion(given["fit"], given["per"], given["distill"], device=device)

@@ -70,9 +70,9 @@ def decathlon(
     given = list(paths(sources))
     if output is not None and not output.parent.is_dir():
         raise OptionError(f"-o {output}: no folder {str(output.parent)!r}")
-    from maskpack.learn import pick_device
     from maskpack.resolve import open_pack
     from maskpack.score import Bases
+    from maskpack.session import pick_device
     from maskpack.submission import submit
 
     packs: list[Pack] = []

@@ -103,9 +103,9 @@ def eval_command(
     format = one_format(format, json=json, csv=csv, md=md)
     _check_pictures(image, {"--output": output, "--img-size": img_size}, save_images, images_count)
     from maskpack.accounting import find_scope
-    from maskpack.learn import pick_device
     from maskpack.resolve import open_pack
     from maskpack.score import IMAGES, Bases, options_learnt, score_task
+    from maskpack.session import pick_device
 
     find_scope(scope)
     chosen = task_options(task_set, style, features)

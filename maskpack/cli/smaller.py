@@ -64,9 +64,9 @@ def made_smaller(
     """
     from maskpack.budget import Limits, parse_size
     from maskpack.choose import choose
-    from maskpack.learn import pick_device
     from maskpack.progress import Measuring
     from maskpack.score import Bases
+    from maskpack.session import pick_device
     from maskpack.shrink import Storage
     from maskpack.storing import stored_and_scored
 

@@ -25,7 +25,7 @@ from maskpack.cli.app import (
 from maskpack.methods import TRAINED
 
 if TYPE_CHECKING:
-    from maskpack.learn import Options, Session
+    from maskpack.session import Options, Session
 
 ANEW = ("output", "resume", "json", "dry_run", "workers", "device")  # not the run's to know
 
@@ -216,7 +216,8 @@ def train_mask(
     """
     given = dict(locals())
     run_path, options = _options(given)
-    from maskpack.learn import learn, open_session
+    from maskpack.learn import learn
+    from maskpack.session import open_session
 
     session = open_session(options)
     if dry_run:
@@ -256,9 +257,9 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
     missing = [f"--{key}" for key in ("backbone", "task") if given[key] is None]
     if missing and not (len(missing) == 2 and given["resume"] and given["output"]):
         raise typer.BadParameter(f"{' and '.join(missing)} missing (or --resume -o RUN)")
-    from maskpack.learn import Options
     from maskpack.recipes import with_recipe
     from maskpack.runs import Run
+    from maskpack.session import Options
 
     output: Path | None = given["output"]
     workers = given["workers"]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from maskpack.errors import OptionError
 from maskpack.evaluate import evaluate
-from maskpack.learn import as_json, replaced
 from maskpack.preprocess import Augment, Preprocess
+from maskpack.session import as_json, replaced
 from maskpack.tasks import Subset, open_task
 from maskpack.tasks.loading import batches
 

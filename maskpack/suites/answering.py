@@ -8,12 +8,12 @@ from torch import nn
 
 from maskpack.answers import FILE, Marking, read_answers, write_answers
 from maskpack.evaluate import Score, evaluate
-from maskpack.learn import pick_device
 from maskpack.packed import PackedTask
 from maskpack.packing import unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.resolve import pack_run
 from maskpack.runs import Run
+from maskpack.session import pick_device
 from maskpack.suites.entries import ALL
 from maskpack.suites.opening import Opener
 from maskpack.suites.plan import Cell

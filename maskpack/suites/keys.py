@@ -45,7 +45,7 @@ SWITCH: Kind = ("true or false", lambda value: isinstance(value, bool))
 SETTINGS: Kind = ("a table of numbers, texts, true or false", _settings)
 TABLE: Kind = ("a table", lambda value: isinstance(value, dict))
 
-# name -> field of learn.Options ("recipe.epochs": of its recipe), and what is expected
+# name -> field of session.Options ("recipe.epochs": of its recipe), and what is expected
 OPTIONS: dict[str, tuple[str, Kind]] = {
     "weights": ("weights", TEXT),
     "head": ("head", TEXT),
@@ -132,7 +132,7 @@ def layered(*places: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fields_of(options: Mapping[str, Any], data: Path) -> dict[str, Any]:
-    """Arguments of learn.Options, and "named", the recipe's name; `data` is where files are."""
+    """Arguments of session.Options, and "named", the recipe's name; `data` is where files are."""
     fields: dict[str, Any] = {}
     for key, value in options.items():
         group, _, name = OPTIONS[key][0].partition(".")

@@ -14,12 +14,12 @@ from maskpack.backbones import RUN_PREFIX
 from maskpack.backbones.base import Backbone, make_backbone
 from maskpack.errors import BackboneError, DataError, MaskpackError, OptionError
 from maskpack.evaluate import evaluate
-from maskpack.learn import Options, Session, chosen_augment, open_session
 from maskpack.packing import unpack_task
 from maskpack.preprocess import Augment, Preprocess
 from maskpack.recipes import with_recipe
 from maskpack.resolve import check_base, open_backbone, pack_run
 from maskpack.runs import Run
+from maskpack.session import Options, Session, chosen_augment, open_session
 from maskpack.suites.entries import ALL, BASE, Suite, TaskEntry
 from maskpack.suites.folder import SuiteFolder
 from maskpack.suites.keys import FILES, fields_of
