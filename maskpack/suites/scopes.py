@@ -135,7 +135,7 @@ def _of_pack(
     replaced = grows or replaces_backbone(pack)
     in_vain = ("backbone", "original head") if replaced else ()
     not_needed = sum((about["parts"].get(part) or 0) * unit for part in in_vain)
-    shared = ("backbone", "original head", *(SHARED if replaced else ()))
+    shared = ("backbone", "original head", *(part for part in SHARED if _is_shared(pack, part)))
     added = sum(size or 0 for part, size in about["parts"].items() if part not in shared)
     total = about["total"] * unit - not_needed
     others = [task for task in pack.tasks.values() if task.name != base]
@@ -153,6 +153,12 @@ def _of_pack(
         separate,
         backbone,
     )
+
+
+def _is_shared(pack: Pack, part: str) -> bool:
+    """Whether all tasks have the same of it: of PackNet the weights, and norms that are frozen."""
+    streams = [task.streams[part] for task in pack.tasks.values() if part in task.streams]
+    return replaces_backbone(pack) and all(s.users == len(pack.tasks) for s in streams)
 
 
 def _of_networks(sizes: Mapping[str, Any], scope: str, base: str | None) -> _Counted:
