@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskpack import backbones, codec, methods, packfile
 from maskpack.errors import BackboneError, MaskpackError, OptionError, PackFormatError
-from maskpack.packed import BITS, BackboneInfo, Pack, PackedTask
+from maskpack.packed import BITS, OWN, BackboneInfo, Pack, PackedTask
 from maskpack.packing import check_fits, mask_streams, own_streams, unpack_task
 from maskpack.preprocess import Preprocess
 from maskpack.runs import Run, State
@@ -136,16 +136,17 @@ def check_base(pack: Pack, task: PackedTask, base: Backbone, *, trust_code: bool
 
 
 def _brings_every_weight(task: PackedTask, base: Backbone) -> bool:
-    """Whether a task has no mask and keeps every tensor of the network itself.
+    """Whether a task keeps every tensor of the network itself, masked or not.
 
-    A task may keep just a few in `weights`: those that a fine-tuned network changed and no mask
-    can say.
+    It may keep just a few in `weights`: those that a fine-tuned network changed and no mask can
+    say.
     """
     if "weights" not in task.streams:
         return False
     if any(stream.delta for stream in task.streams.values()):
         return False  # differences to the backbone's own values
-    brought = {name for stream in task.streams.values() for name, _ in stream.table}
+    own = (task.streams[role] for role in OWN if role in task.streams)
+    brought = {name for stream in own for name, _ in stream.table}
     state = {name: t for name, t in base.state().items() if t.is_floating_point()}
     # a tensor with several names is kept under one
     places = {state[name].data_ptr() for name in brought if name in state}
