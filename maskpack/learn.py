@@ -84,9 +84,11 @@ def learn(
             save_sequence(run, session.carried(trainer))
         for line in [*verdict(session, run), *trainer.keeper.verdict()]:
             say(line)
-        kept: dict[str, Any] = {"kept": trainer.keeper.record()} if trainer.keeper.record() else {}
+        record = trainer.keeper.record()
+        kept: dict[str, Any] = {"kept": record} if record else {}
         if run.narrower():
             kept["grown"] = [*run.narrower(), width_of(session.backbone.module)]
+        kept["metric"] = session.task.metric
         run.write_result({"test": score_test(session, run), "best": trainer.best, **kept})
     return run
 

@@ -46,6 +46,12 @@ def check_positive(option: str, value: float) -> None:
         raise OptionError(f"{option}={value!r}: expected a number above 0")
 
 
+def check_not_negative(option: str, value: float) -> None:
+    """Raise OptionError unless `value` is a finite number, 0 or more."""
+    if not 0 <= value < math.inf:
+        raise OptionError(f"{option}={value!r}: expected a number, 0 or more")
+
+
 def check_share(option: str, value: float, *, whole: bool = False) -> None:
     """Raise OptionError unless `value` is 0 or more and below 1, or 1 where that is allowed."""
     if not (0 <= value < 1 or (whole and value == 1)):

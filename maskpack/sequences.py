@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskpack import methods
+from maskpack import methods, packfile
 from maskpack.errors import OptionError, RunError
 from maskpack.methods.base import Carried, Earlier, Method
-from maskpack.packed import BackboneInfo, Pack, PackedTask
+from maskpack.packed import OWN, BackboneInfo, Pack, PackedTask
 from maskpack.packing import mask_streams, own_streams
 from maskpack.runs import Run, State, load_state, save_state
 
@@ -104,18 +104,24 @@ def load_sequence(run: Run) -> Sequence | None:
         )
         root = state.meta["root"]
         return Sequence(state.meta["method"], root, about, Carried(tasks, own))
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path}: damaged: {error!r}") from error
 
 
-def start_of(run: Run | None, method: Method, task: str) -> Sequence | None:
+def start_of(run: Run | None, method: Method, task: str, of: str = "") -> Sequence | None:
     """What a training of `task` goes on from, given the run it starts from; None: from nothing.
 
+    `of` is the task of that run whose network it is, where it was named.
+
     Raises:
-        OptionError: that run belongs to a sequence of another method, or knows the task already.
+        OptionError: that run belongs to a sequence of another method, is not finished or no run
+            but a pack of one, knows the task already, or its last task is not the one named.
     """
-    found = load_sequence(run) if run is not None and keeps(method) else None
-    if run is None or found is None:
+    if run is None or not keeps(method):
+        return None
+    found = load_sequence(run)
+    if found is None:
+        _check_begins(run)
         return None
     if found.method != methods.name_of(method):
         raise OptionError(
@@ -123,12 +129,36 @@ def start_of(run: Run | None, method: Method, task: str) -> Sequence | None:
             f"{found.method}, or start from another network than this run's"
         )
     names = [known.name for known in found.carried.tasks]
+    if of and of != names[-1]:
+        raise OptionError(
+            f"{run.path}#{of}: a sequence goes on from its last task, which is {names[-1]!r} here; "
+            f"leave #{of} out"
+        )
     if task in names:
         raise OptionError(
             f"{run.path} knows a task {task!r} already (its tasks: {', '.join(names)}); give this "
             "one another --name"
         )
     return found
+
+
+def _check_begins(run: Run) -> None:
+    """Raise OptionError where a path has tasks of a sequence, but not what the next one needs."""
+    if run.path.is_file():
+        used = {task.method for task in packfile.read(run.path).tasks.values()}
+        found = f"{run.path} is a pack; a sequence goes on from its last run's folder"
+    elif run.exists():
+        used = {str(run.options.get("method"))}
+        found = f"{run.path} is not finished; train it on with --resume first"
+    else:
+        return
+    if any(_keeping(name) for name in used):
+        raise OptionError(found)
+
+
+def _keeping(name: str) -> bool:
+    # code of the user's own was looked at when its run was opened
+    return name in methods.TRAINED and methods.method_class(name).keeper is not Method.keeper
 
 
 def pack_sequence(run: Run, last: PackedTask) -> Pack | None:
@@ -157,6 +187,8 @@ def pack_sequence(run: Run, last: PackedTask) -> Pack | None:
             own = {"head": {head + name: value for name, value in known.head.items()}}
             own["norms"] = _tensors(last, "norms") | dict(known.norms)
             streams = mask_streams(reads, masks) | own_streams(own)
+            # of a joint training one mask is for all tasks
+            streams |= {} if masks else {k: s for k, s in last.streams.items() if k not in OWN}
             streams |= weights
             tasks[known.name] = PackedTask(
                 known.name,
@@ -168,7 +200,7 @@ def pack_sequence(run: Run, last: PackedTask) -> Pack | None:
                 str(run.path),
             )
         return Pack(BackboneInfo(**sequence.root), tasks, run.path)
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise RunError(f"{run.path / FILE}: damaged: {error!r}") from error
 
 

@@ -249,10 +249,15 @@ def open_session(
         seed=options.seed,
     )
     sequence = None
+    if keeps(method) and isinstance(task, Joint):
+        raise OptionError(f"{options.method} learns task after task; joint training is for others")
     if keeps(method) or isinstance(task, Joint):
+        method.check(recipe, task.metric)
+        of = ""
         if start is None and backbone.name.startswith(RUN_PREFIX):
-            start = Run(backbone.name.removeprefix(RUN_PREFIX))
-        before = start_of(start, method, options.name or options.task)
+            path, _, of = backbone.name.removeprefix(RUN_PREFIX).partition("#")
+            start = Run(path)
+        before = start_of(start, method, options.name or options.task, of)
         sequence = before or begun(method, info_of(backbone))
     teacher = open_teacher(options.teacher, task, preprocess) if options.teacher else None
     check_output(network, task, backbone, preprocess.img_size)

@@ -10,14 +10,14 @@ import tiny
 import torch
 from torch import Tensor
 
-from maskpack import packfile
+from maskpack import methods, packfile
 from maskpack.backbones.base import Backbone
 from maskpack.errors import MaskpackError, OptionError, RunError
 from maskpack.learn import learn
 from maskpack.packing import unpack_task
 from maskpack.resolve import merge, open_backbone, open_base, open_pack, pack_run
 from maskpack.runs import Run, State, load_state, save_state
-from maskpack.sequences import FILE, load_sequence
+from maskpack.sequences import FILE, load_sequence, start_of
 from maskpack.session import Options, open_session
 
 RECIPE = {"epochs": 2, "batch_size": 4, "lr": 1e-2}
@@ -151,3 +151,23 @@ def test_a_damaged_file_is_one_line(runs: dict[str, Run], tmp_path: Path, damage
     with pytest.raises(RunError, match=r"carried.safetensors: .*damaged") as caught:
         open_pack(run.path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_sequence_goes_on_from_its_last_task(runs: dict[str, Run], tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="from its last task, which is 'second' here"):
+        train(tmp_path, "fourth", f"run:{runs['second'].path}#first")
+    found = load_sequence(train(tmp_path, "fourth", f"run:{runs['second'].path}#second"))
+    assert found is not None and len(found.carried.tasks) == 3
+
+
+def test_a_sequence_is_not_begun_anew_by_mistake(runs: dict[str, Run], tmp_path: Path) -> None:
+    path = tmp_path / "all.safetensors"
+    packfile.write(path, pack_run(runs["first"]))
+    with pytest.raises(OptionError, match="is a pack; a sequence goes on from its last run's"):
+        start_of(Run(path), methods.make("ewc"), "fourth")
+    half = Run(tmp_path / "half")
+    half.path.mkdir()
+    for name in ("options.json", "best.safetensors"):
+        (half.path / name).write_bytes((runs["first"].path / name).read_bytes())
+    with pytest.raises(OptionError, match="is not finished; train it on with --resume first"):
+        start_of(half, methods.make("ewc"), "fourth")

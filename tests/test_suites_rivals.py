@@ -11,7 +11,7 @@ from test_suites_run import row, rows
 from tinyrivals import TEXT
 
 import maskpack
-from maskpack.errors import OptionError, UnknownName
+from maskpack.errors import OptionError, RunError, UnknownName
 from maskpack.resolve import open_pack
 from maskpack.runs import Run
 from maskpack.score import score_task
@@ -125,9 +125,46 @@ def test_a_teacher_must_stand_above() -> None:
     [
         ("joint = true", "joint = true\nsequence = true", "leave one of the two out"),
         ("joint = true", "with-base = true", "add sequence = true"),
+        ("joint = true", 'joint = true\nteacher = "piggyback"', "joint = true has no teacher"),
+        ("[methods.joint]", "[methods.scratch]\nsequence = true\n[methods.joint]", "begins anew"),
         ("[tasks.warm]", '[tasks.all]\ndata = "warm"\n[tasks.warm]', "is joint training's"),
     ],
 )
 def test_switches_that_do_not_go_together(before: str, after: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         parse_suite(TEXT.replace(before, after), "rivals.toml")
+
+
+def test_a_joint_mask_is_packed_for_every_task(tmp_path: Path) -> None:
+    text = TEXT.replace(
+        '[methods.joint]\nmethod = "fine-tune"', '[methods.joint]\nmethod = "piggyback"'
+    )
+    found = train(tmp_path, text, methods=["joint"])
+    pack = open_pack(tmp_path / "out" / "joint.safetensors")
+    assert {task.streams["mask"].users for task in pack.tasks.values()} == {3}
+    for task in tinyrivals.TASKS:
+        score = score_task(pack, task, trust_code=True)
+        assert score["accuracy"] == row(found, "scores", task=task, figures="ours")["joint"]
+
+
+def test_what_learns_task_after_task_cannot_learn_jointly(tmp_path: Path) -> None:
+    text = TEXT.replace('[methods.joint]\nmethod = "fine-tune"', '[methods.joint]\nmethod = "ewc"')
+    with pytest.raises(OptionError, match="ewc learns task after task; joint training is for"):
+        train(tmp_path, text, methods=["joint"])
+
+
+def test_tables_of_a_suite_that_was_stopped(tmp_path: Path) -> None:
+    train(tmp_path, methods=["fine-tune"])
+    (tmp_path / "out" / "measured.json").unlink()  # written once all is trained
+    found = maskpack.suite_results(tmp_path / "out")
+    assert row(found, "scores", task="warm", figures="ours")["fine-tune"] is not None
+    (tmp_path / "out/runs/warm/fine-tune/seed0/result.json").write_text("{")
+    with pytest.raises(RunError, match="remove it: the suite's command writes it again"):
+        maskpack.suite_results(tmp_path / "out")
+
+
+def test_what_a_method_cannot_be_is_said_before_any_training(tmp_path: Path) -> None:
+    packnet = "[methods.packnet]\nsequence = true\nepochs = 1\n[tasks.warm]"
+    with pytest.raises(OptionError, match="packnet trains, prunes and trains again"):
+        train(tmp_path, TEXT.replace("[tasks.warm]", packnet))
+    assert not (tmp_path / "out" / "runs").exists()

@@ -202,6 +202,9 @@ class Method(ABC):
         """Those of the `trained` modules that learn in an epoch, counted from 0."""
         return modules
 
+    def check(self, recipe: Recipe, metric: str) -> None:  # noqa: B027 - most take any
+        """Raise OptionError for a training, of a task with such a metric, that it cannot be."""
+
     def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper | None:
         """What keeps the tasks that `network`, its new head included, knew until now."""
         return None

@@ -17,6 +17,9 @@ from maskpack.methods.one_network import evaluating, placed, trunk
 Objective = Callable[[Tensor, Tensor], Tensor]  # output and target of one picture -> scalar
 
 
+STEPS = ("sgd", "nesterov")  # as long as the gradient is steep
+
+
 class Consolidation(Keeper):
     """Adds factor * sum_i importance_i * (theta_i - anchor_i)^2 over the trunk.
 
@@ -48,7 +51,7 @@ class Consolidation(Keeper):
     def rate(self, epoch: float, recipe: Recipe) -> float | None:
         """None, as by default; but this is where a keeper hears how far a step goes."""
         steepest = 2 * self.factor * recipe.lr
-        limit = 1 / steepest if recipe.opt == "sgd" and steepest > 0 else math.inf
+        limit = 1 / steepest if recipe.opt in STEPS and steepest > 0 else math.inf
         if limit != self._limit:
             self._limit = limit
             self._held = {name: t.clamp(max=limit) for name, t in self.importance.items()}

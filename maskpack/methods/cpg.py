@@ -18,6 +18,7 @@ from maskpack.layers import Layer
 from maskpack.methods.base import Carried, Field, Keeper, Mask, Method, Params, Recipe
 from maskpack.methods.cpg_growing import grown
 from maskpack.methods.cpg_keeper import MASKS, VALUES, WEIGHTS, CPGKeeper, unpacked
+from maskpack.methods.cpg_phases import Phases
 from maskpack.methods.owners import PREFIX, under
 from maskpack.options import check_positive, check_share
 from maskpack.widening import Widen
@@ -92,6 +93,13 @@ class CPG(Method):
 
     def trained(self, parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         return ("",)
+
+    def check(self, recipe: Recipe, metric: str) -> None:
+        Phases.of(recipe.epochs, self.pick, self.retrain)
+        if metric != "accuracy":
+            raise OptionError(
+                f"cpg prunes by a task's accuracy, and this one has {metric}; take another method"
+            )
 
     def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper:
         return CPGKeeper(self, network, head, carried)

@@ -51,6 +51,9 @@ def cubic(start: float, end: float, done: float) -> float:
 
 
 def least_ratio(tasks: int, number: int) -> float:
-    """What task `number`, counted from 0, must leave: 1 - 1 / (those to come + 1), in tenths."""
+    """What task `number`, counted from 0, must leave: 1 - 1 / (those to come + 1), in tenths.
+
+    At most the last ratio that there is, which 20 and more to come are left.
+    """
     to_come = max(tasks - number - 1, 0)
-    return round(1 - round(1 / (to_come + 1), 1), 1)
+    return min(round(1 - round(1 / (to_come + 1), 1), 1), RATIOS[-1])

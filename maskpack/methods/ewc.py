@@ -18,7 +18,7 @@ from maskpack.methods.consolidation import (
     mean_gradients,
 )
 from maskpack.methods.one_network import OneNetwork, trunk
-from maskpack.options import check_choice
+from maskpack.options import check_choice, check_not_negative
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class EWC(OneNetwork):
     recipe: ClassVar[Recipe] = Recipe(opt="sgd", lr=1e-3, epochs=20, sched="constant")
 
     def __post_init__(self) -> None:
+        check_not_negative("strength", self.strength)
         check_choice("fisher", self.fisher, ("model", "empirical"))
         check_samples(self.samples)
 

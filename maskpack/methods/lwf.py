@@ -13,7 +13,7 @@ from torch.nn.functional import log_softmax, softmax
 from maskpack.methods.base import Carried, Keeper, Recipe
 from maskpack.methods.one_network import OneNetwork
 from maskpack.methods.recalling import Recall, View
-from maskpack.options import check_positive
+from maskpack.options import check_not_negative, check_positive
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class LwF(OneNetwork):
     recipe: ClassVar[Recipe] = Recipe(opt="sgd", lr=1e-3, weight_decay=5e-4, head_epochs=5)
 
     def __post_init__(self) -> None:
+        check_not_negative("strength", self.strength)
         check_positive("temperature", self.temperature)
 
     def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper:

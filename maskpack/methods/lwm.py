@@ -14,7 +14,7 @@ from maskpack.methods.base import Carried, Keeper, Recipe
 from maskpack.methods.lwf import distillation
 from maskpack.methods.one_network import OneNetwork
 from maskpack.methods.recalling import Recall, View
-from maskpack.options import check_choice, check_positive
+from maskpack.options import check_choice, check_not_negative, check_positive
 
 TINY = 1e-8  # a map shorter than that has no direction
 
@@ -38,6 +38,8 @@ class LwM(OneNetwork):
     recipe: ClassVar[Recipe] = Recipe(opt="sgd", lr=1e-3, weight_decay=5e-4, head_epochs=5)
 
     def __post_init__(self) -> None:
+        check_not_negative("beta", self.beta)
+        check_not_negative("gamma", self.gamma)
         check_positive("temperature", self.temperature)
         check_choice("top", self.top, ("old", "new"))
 

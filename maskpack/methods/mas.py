@@ -15,6 +15,7 @@ from maskpack.methods.consolidation import (
     mean_gradients,
 )
 from maskpack.methods.one_network import OneNetwork, trunk
+from maskpack.options import check_not_negative
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class MAS(OneNetwork):
     )
 
     def __post_init__(self) -> None:
+        check_not_negative("strength", self.strength)
         check_samples(self.samples)
 
     def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper:

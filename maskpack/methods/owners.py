@@ -86,7 +86,7 @@ def begin(network: nn.Module, head: str, carried: Carried, keep: float) -> Owner
 
     Where no task came before, the backbone keeps the largest `keep` of each layer's weights. With
     `keep` 0 it keeps none, and the task has them all, as they are. Of a network that has grown,
-    without tasks of its own yet, free weights stay as they are too: 0, new ones could not learn.
+    without tasks of its own yet, free weights stay as they are too: were they 0, none could learn.
 
     Raises:
         OptionError: what was carried is not of this network, or there are too many tasks.

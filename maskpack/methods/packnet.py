@@ -84,6 +84,21 @@ class PackNet(Method):
     def trained(self, parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         return ("",)
 
+    def check(self, recipe: Recipe, metric: str) -> None:
+        self.prunes_at(recipe.epochs)
+
+    def prunes_at(self, epochs: int) -> int:
+        """Before which epoch, counted from 0, a task is pruned.
+
+        Raises:
+            OptionError: one epoch cannot be both before and after.
+        """
+        if epochs < 2:
+            raise OptionError(
+                f"--epochs {epochs}: packnet trains, prunes and trains again; expected 2 or more"
+            )
+        return epochs - min(max(round(epochs * self.retrain), 1), epochs - 1)
+
     def keeper(self, network: nn.Module, head: str, carried: Carried) -> Keeper:
         return PackNetKeeper(self, network, head, carried)
 
@@ -112,20 +127,8 @@ class PackNetKeeper(Keeper):
         device = next(network.parameters()).device
         self.pruned = torch.zeros((), dtype=torch.uint8, device=device)
 
-    def prunes_at(self, epochs: int) -> int:
-        """Before which epoch, counted from 0, the task is pruned.
-
-        Raises:
-            OptionError: one epoch cannot be both before and after.
-        """
-        if epochs < 2:
-            raise OptionError(
-                f"--epochs {epochs}: packnet trains, prunes and trains again; expected 2 or more"
-            )
-        return epochs - min(max(round(epochs * self.method.retrain), 1), epochs - 1)
-
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        if epoch >= self.prunes_at(epochs) and not self.pruned:
+        if epoch >= self.method.prunes_at(epochs) and not self.pruned:
             self.owners.prune(self.share)
             self.pruned.fill_(1)
 
@@ -138,7 +141,7 @@ class PackNetKeeper(Keeper):
         self.owners.put_back()
 
     def rate(self, epoch: float, recipe: Recipe) -> float:
-        pruning = self.prunes_at(recipe.epochs)
+        pruning = self.method.prunes_at(recipe.epochs)
         if epoch < pruning:
             return phase_factor(recipe, epoch, 0, pruning)
         return phase_factor(recipe, epoch, pruning, recipe.epochs, RETRAIN_RATE)

@@ -18,8 +18,8 @@ def lr_factor(recipe: Recipe, epoch: float) -> float:
     """Share of the full learning rate at a moment, given in epochs and fractions of one.
 
     "step" multiplies by decay_rate every decay_epochs, "multistep" at each of decay_milestones;
-    "cosine" falls per step to min_lr at the
-    last epoch (Loshchilov and Hutter 2017, eq. 5, without restarts); warm-up is linear per step.
+    "cosine" falls per step to min_lr at the last epoch (Loshchilov and Hutter 2017, eq. 5, without
+    restarts); warm-up is linear per step.
     """
     if epoch < recipe.warmup_epochs:
         return (epoch + 1e-3) / recipe.warmup_epochs
@@ -44,7 +44,8 @@ def phase_factor(
 ) -> float:
     """`lr_factor` of a phase with a schedule of its own, between two moments given in epochs.
 
-    Its full rate is `share` of the recipe's; only a phase that begins the training warms up.
+    Its epochs, those of decays among them, count from its begin. Its full rate is `share` of the
+    recipe's; only a phase that begins the training warms up.
     """
     warmup = recipe.warmup_epochs if begin == 0 else 0
     length = max(math.ceil(end - begin), 1)

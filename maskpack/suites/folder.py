@@ -90,6 +90,12 @@ class SuiteFolder:
             raise RunError(f"{self.run(cell) / 'result.json'}: damaged: it has no test score")
         return test
 
+    def metric(self, cell: Cell) -> str | None:
+        """The task's own metric, as a finished cell's result tells it."""
+        found = self.read(cell.folder / "result.json") or {}
+        others = [name for name in found.get("test", {}) if name not in ("loss", "count")]
+        return found.get("metric") or (others[0] if len(others) == 1 else None)
+
     def seconds(self, cell: Cell) -> float:
         """Seconds of training and validation so far."""
         path = self.run(cell) / "timing.jsonl"
@@ -115,7 +121,9 @@ class SuiteFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path}: cannot be read: {error}") from None
+            raise RunError(
+                f"{path}: cannot be read: {error}; remove it: the suite's command writes it again"
+            ) from None
         if not isinstance(value, dict):
             raise RunError(f"{path}: {type(value).__name__}, expected a JSON object")
         return value

@@ -72,8 +72,9 @@ def every_cell(suite: Suite, seeds: Collection[int] | None = None) -> list[Cell]
                 cell = Cell(task, label, seed, start, teacher)
                 last[label] = by_label[task, label, seed] = cell
                 cells.append(cell)
-        joint = [entry for entry in suite.methods.values() if entry.joint]
-        cells += [Cell(ALL, entry.label, seed, base) for entry in joint]
+        for label, entry in suite.methods.items():
+            if entry.joint:
+                cells.append(Cell(ALL, label, seed, None if entry.method == "scratch" else base))
     return cells
 
 

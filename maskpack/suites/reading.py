@@ -104,16 +104,20 @@ def on_backbone(suite: Suite, backbone: str) -> Suite:
     """
     line = f"backbone = {json.dumps(backbone, ensure_ascii=False)}"
     text = _BACKBONE.sub(lambda _: line, suite.text, count=1)
-    try:
-        changed = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        changed = {}
-    if changed != {**suite.raw, "backbone": backbone}:
+    if not says(text, {**suite.raw, "backbone": backbone}):
         raise OptionError(
             f"{suite.where}: --backbone needs a line backbone = {suite.backbone!r} to put "
             f"{backbone!r} into; change the file"
         )
     return parse_suite(text, suite.where)
+
+
+def says(text: str, raw: Mapping[str, Any]) -> bool:
+    """Whether a file's text, one line of it changed, is TOML and says `raw`."""
+    try:
+        return tomllib.loads(text) == raw
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 def parse_suite(text: str, where: str) -> Suite:
@@ -183,6 +187,10 @@ def _methods(where: str, given: Mapping[str, Any]) -> dict[str, MethodEntry]:
         entries[label] = entry
         if entry.joint and (entry.sequence or entry.with_base):
             raise OptionError(f"{place}: joint = true is no sequence; leave one of the two out")
+        if entry.joint and teacher is not None:
+            raise OptionError(f"{place}: joint = true has no teacher; leave one of the two out")
+        if entry.sequence and method == "scratch":
+            raise OptionError(f"{place}: scratch begins anew with each task; leave sequence out")
         if entry.with_base and not entry.sequence:
             raise OptionError(f"{place}: with-base = true is for a sequence; add sequence = true")
     if BASE in entries:

@@ -105,8 +105,11 @@ class _Found:
         self.published = list(dict.fromkeys(key for row in published for key in row if key != BASE))
 
     def metric(self, task: str) -> str | None:
-        own = self.suite.tasks[task].metric
-        return own if own is not None else self.measured.get("metrics", {}).get(task)
+        known = self.suite.tasks[task].metric or self.measured.get("metrics", {}).get(task)
+        if known is None:  # measured once a command has come to its end
+            cell = next((cell for cell in self.results if cell.task == task), None)
+            known = None if cell is None else self.folder.metric(cell)
+        return None if known is None else str(known)
 
     def shown(self, task: str) -> str | None:
         """The metric, and of which split it is where that is not the test split."""
