@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maskpack.decathlon import TASKS, decathlon_points, decathlon_score
-from maskpack.errors import DataError, MaskpackError, OptionError, PackFormatError, one_line
+from maskpack.errors import DataError, OptionError, PackFormatError, one_line
 from maskpack.evaluate import evaluate
 from maskpack.files import write_text
 from maskpack.packed import Pack
@@ -174,7 +174,7 @@ def _accuracy(root: Path, task: str, answers: dict[int, int]) -> float | None:
     labelled = labels_of(root, task, "test")
     right = dict(zip(labelled.ids, labelled.labels, strict=True))
     if right.keys() != answers.keys():
-        raise MaskpackError(
+        raise DataError(
             f"{json_path(root, task, 'test')}: lists other pictures than {task}_test_stripped.json"
         )
     return sum(answers[key] == label for key, label in right.items()) / len(right)

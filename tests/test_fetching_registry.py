@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -20,6 +21,8 @@ from PIL import Image
 from maskpack.errors import DataError
 from maskpack.fetching import registry
 from maskpack.fetching.registry import REGISTRY, fetch_registry
+from maskpack.fetching.tasks import LOCK
+from maskpack.fetching.watching import Watch
 
 RNG = np.random.default_rng(0)
 Patch = pytest.MonkeyPatch
@@ -146,6 +149,7 @@ def pictures(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
 def test_the_tasks_are_made(shelf: Shelf, tmp_path: Path) -> None:
     root = fetch_registry(tmp_path / "new" / "registry")
     assert sorted(path.name for path in root.iterdir()) == [
+        LOCK,
         "cifar10",
         "digits",
         "packages",
@@ -186,7 +190,42 @@ def test_what_is_there_is_not_made_again(shelf: Shelf, tmp_path: Path) -> None:
     ]
     assert not list((tmp_path / "registry/digits").iterdir())
     names = {path.name for path in (tmp_path / "registry").iterdir()}
-    assert names == {"cifar10", "digits", "signs", "packages"}
+    assert names == {"cifar10", "digits", "signs", "packages", LOCK}
+
+
+# fetches nothing, and holds the lock until its input ends
+HOLDER = """
+import fcntl, sys
+with open(sys.argv[1], "a") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_who_waits_for_another_process_takes_what_it_made(shelf: Shelf, tmp_path: Path) -> None:
+    root = tmp_path / "registry"
+    root.mkdir()
+    command = [sys.executable, "-c", HOLDER, str(root / LOCK)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        said: list[str] = []
+
+        class Other(Watch):
+            def say(self, line: str) -> None:
+                said.append(line)
+                if holder.stdin is not None and not holder.stdin.closed:
+                    for name in ("cifar10", "digits"):
+                        (root / name).mkdir()
+                    holder.stdin.close()
+
+        fetch_registry(root, Other())
+    assert said[0] == f"{root}: another process fetches into it; waiting"
+    assert [line.split()[0] for line in shelf.asked()] == ["pip"]
+    assert not list((root / "digits").iterdir())
+    assert not (root / "packages/.coming").exists()
 
 
 def test_a_package_put_there_by_hand_is_taken(shelf: Shelf, tmp_path: Path) -> None:

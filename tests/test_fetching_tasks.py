@@ -25,8 +25,9 @@ from shell import ROOT
 from webserver import Site, serving
 
 from maskpack.errors import DataError, OptionError, UnknownName
-from maskpack.fetching import BY_HAND, SOURCES, fetch_task
+from maskpack.fetching import BY_HAND, SOURCES, fetch_task, tasks
 from maskpack.fetching.sources import File, Source
+from maskpack.fetching.tasks import LOCK
 from maskpack.fetching.watching import Watch
 from maskpack.tasks import TORCHVISION, open_task
 
@@ -163,7 +164,7 @@ def test_a_data_set_is_fetched_and_prepared(
     asked = len(site.asked)
     assert asked == len(SOURCES[name].files)
     kept = {file.name for file in SOURCES[name].files}
-    assert {path.name for path in (cache / f"{name}.original").iterdir()} == kept
+    assert {path.name for path in (cache / f"{name}.original").iterdir()} == kept | {LOCK}
     open_task(name, download=True)
     assert len(site.asked) == asked
 
@@ -317,6 +318,15 @@ def test_two_at_once_fetch_once(site: Site, tmp_path: Path, monkeypatch: Patch) 
     assert site.ranges_of("CUB_200_2011.tgz") == [None]
 
 
+def test_the_lock_stays_for_those_who_wait_for_it(tmp_path: Path) -> None:
+    with tasks.alone(tmp_path, Watch()):
+        before = (tmp_path / LOCK).stat()
+    for _ in range(2):
+        with tasks.alone(tmp_path, Watch()):
+            assert (tmp_path / LOCK).stat().st_ino == before.st_ino
+    assert os.path.samestat(before, (tmp_path / LOCK).stat())
+
+
 # ---- torchvision's
 
 
@@ -354,7 +364,8 @@ def test_textures_go_where_torchvision_looks(
     task = open_task("dtd", tmp_path / "root", download=True)
     assert len(site.asked) == 2
     assert task.outputs() == 2
-    assert {path.name for path in (tmp_path / "root/dtd").iterdir()} == {"dtd", "dtd-r1.0.1.tar.gz"}
+    there = {path.name for path in (tmp_path / "root/dtd").iterdir()}
+    assert there == {"dtd", "dtd-r1.0.1.tar.gz", LOCK}
 
 
 @pytest.mark.usefixtures("alone")
@@ -397,5 +408,5 @@ def test_files_that_stay_as_they_are(site: Site, tmp_path: Path, monkeypatch: Pa
     for _ in range(2):
         fetch_task("svhn", tmp_path / "root")
         found = {path.name: path.read_bytes() for path in (tmp_path / "root").iterdir()}
-        assert found == files
+        assert found == files | {LOCK: b""}
     assert len(site.asked) == 2

@@ -80,6 +80,8 @@ def test_a_box_at_the_first_pixel_does_not_wrap_around(tmp_path: Path) -> None:
         ({"class": "car"}, "row 1: 'car' is not a whole number"),
         ({"class": np.nan}, "row 1: nan is not a whole number"),
         ({"fname": np.empty((0, 0))}, "row 1 has .*; expected the name of a picture"),
+        ({"fname": "/etc/a.jpg"}, "row 1 has '/etc/a.jpg'; expected the path of a picture"),
+        ({"fname": "../../a.jpg"}, r"row 1 has '\.\./\.\./a.jpg'; .* and no \.\. in it"),
         ({"fname": "00009.jpg"}, r"cars_train.00009\.jpg: no such file, but it is listed"),
         ({"bbox_x1": 15}, "row 1 has a box from 15 3 to 14 10, turned inside out"),
         ({"bbox_x1": 21, "bbox_x2": 30}, r"00001\.jpg: its box .*20 2 30 10.* of 20 x 16 pixels"),

@@ -74,6 +74,8 @@ def test_numbers_are_keys_not_places(tmp_path: Path) -> None:
         ("bounding_boxes.txt", "2 4.0", "2 20.0", "7961.jpg: its box .*20 2 30 10.* of 20 x 16"),
         ("bounding_boxes.txt", "2 4.0", "2 -90.0", "its box .* has nothing of the picture"),
         ("classes.txt", "001.Black_footed_Albatross", "..", "class '..' cannot be the name of a"),
+        ("images.txt", "1 001.", "1 /001.", "images.txt: picture 1 has '/001.*with no / before it"),
+        ("images.txt", "1 001.", "1 ../../001.", r"picture 1 has '\.\./.*and no \.\. in it"),
         ("images.txt", "_0002_", "_0001_", "cannot|no such file|listed twice"),
     ],
 )

@@ -20,7 +20,7 @@ from maskpack.packfile import read
 from maskpack.resolve import open_pack
 from maskpack.score import Bases
 from maskpack.session import Options, open_session
-from maskpack.submission import submit
+from maskpack.submission import _accuracy, submit
 from maskpack.suites.reading import Suite, parse_suite, read_suite
 
 TINY = {"epochs": "1", "batch-size": "2", "decay-epochs": "1"}
@@ -196,6 +196,12 @@ def test_what_cannot_be_answered_is_one_line(folder: Path, data: Path, tmp_path:
     write_json(path, document)
     with pytest.raises(DataError, match=r"has other categories than dtd of .* was learnt on"):
         submit([run], other, bases=bases)
+
+
+def test_labels_of_other_pictures_are_one_line(tmp_path: Path) -> None:
+    root = write_decathlon(tmp_path, "dtd", labelled=True)
+    with pytest.raises(DataError, match=r"dtd_test.json: lists other pictures than dtd_test_str"):
+        _accuracy(root, "dtd", {1: 0})
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,26 @@ def test_a_wrong_one_is_one_line(
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_only_the_line_that_says_it_is_changed(suite: Suite) -> None:
+    kept = beginning_with(suite, "ab")
+    told = kept.text.replace(
+        'first = "ab"\n',
+        '''about = """
+first = of three
+"""
+first = "ab"
+''',
+    )
+    inner = parse_suite(told, "tiny.toml")
+    with pytest.raises(OptionError) as caught:
+        beginning_with(inner, "colour")
+    expected = "tiny.toml: --first needs a line first = 'ab' to put 'colour' into; change the file"
+    assert str(caught.value) == expected
+    quoted = parse_suite(kept.text.replace("first =", '"first" =', 1), "tiny.toml")
+    with pytest.raises(OptionError, match="--first needs a line"):
+        beginning_with(quoted, "colour")
+
+
 def test_a_folder_refuses_another_first_task(suite: Suite, tmp_path: Path) -> None:
     def plan(first: str | int | None) -> Any:
         _, folder, cells = planned(suite, tmp_path, first=first, trust_code=True)

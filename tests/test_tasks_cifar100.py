@@ -98,6 +98,16 @@ def test_every_layout_gives_the_same_pictures(
             assert content(task, split) == content(tasks[0], split)
 
 
+def test_download_takes_the_folder_itself_where_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = write_python(tmp_path, monkeypatch) / "cifar-100-python"
+    before = sorted(place.iterdir())
+    task = open_task(FISH, place, download=True)
+    assert isinstance(task, Classification) and len(task.dataset("train")) == 20
+    assert sorted(place.iterdir()) == before
+
+
 def test_without_data_the_cache_is_looked_in(
     tmp_path: Path, binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

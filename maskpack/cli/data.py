@@ -59,7 +59,7 @@ def list_(
 def fetch(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME", help="As in the list; registry: its three tasks."),
+        typer.Argument(metavar="NAME...", help="As in the list; registry: its three tasks."),
     ],
     to: Annotated[
         Path | None,

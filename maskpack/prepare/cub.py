@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from maskpack.errors import DataError, one_line
-from maskpack.prepare.pictures import Box, Picture, class_folder, first_folder
+from maskpack.prepare.pictures import Box, Picture, class_folder, first_folder, inside
 from maskpack.prepare.texts import by_number, numbers, same_keys
 
 
@@ -49,7 +49,7 @@ def pictures(source: Path) -> list[Picture]:
                 "train" if is_train == "1" else "test",
                 class_folder(str(root / "classes.txt"), classes[label][0]),
                 f"{PurePosixPath(path).stem}.jpg",
-                root / "images" / path,
+                root / "images" / inside(f"{listing}: picture {key}", path),
                 _box(
                     f"{root / 'bounding_boxes.txt'}: picture {key}", tables["bounding_boxes"][key]
                 ),

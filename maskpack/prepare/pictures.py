@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from maskpack.errors import DataError, one_line
 
@@ -48,6 +48,16 @@ def unlike(folder: Path, expected: str) -> DataError:
     there = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     found = ", ".join(there[:6]) + (", ..." if len(there) > 6 else "") or "nothing"
     return DataError(one_line(f"{folder}: found {found}; expected {expected}"))
+
+
+def inside(where: str, path: str) -> str:
+    """A path as a list has it; DataError where it leads out of the folder it is relative to."""
+    if not path or path.startswith("/") or ".." in PurePosixPath(path).parts or "\0" in path:
+        raise DataError(
+            one_line(f"{where} has {path!r}; expected the path of a picture, with no / before it")
+            + " and no .. in it"
+        )
+    return path
 
 
 def class_folder(where: str, name: str) -> str:

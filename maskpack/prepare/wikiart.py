@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from maskpack.errors import DataError, one_line
-from maskpack.prepare.pictures import Picture, class_folder
+from maskpack.prepare.pictures import Picture, class_folder, inside
 from maskpack.prepare.texts import by_number, lines
 
 LISTS = {"train": ("train",), "test": ("val", "test")}
@@ -68,12 +68,11 @@ def _entries(listing: Path) -> list[tuple[int, str, str]]:
             continue
         words = line.rsplit(None if listing.suffix == ".txt" else ",", 1)
         path, label = words[0].rstrip(", "), words[-1].strip()
-        parts = PurePosixPath(path).parts
-        if len(words) < 2 or not path or not label or ".." in parts or path.startswith("/"):
+        if len(words) < 2 or not path or not label:
             raise DataError(
                 one_line(f"{listing}: line {number} is {line!r}; expected a path and a label")
             )
-        found.append((number, path, label))
+        found.append((number, inside(f"{listing}: line {number}", path), label))
     if not found:
         raise DataError(f"{listing}: lists no pictures")
     return found

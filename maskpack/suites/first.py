@@ -7,9 +7,9 @@ import re
 
 from maskpack.errors import OptionError, UnknownName
 from maskpack.suites.entries import Suite
-from maskpack.suites.reading import parse_suite
+from maskpack.suites.reading import parse_suite, says
 
-_FIRST = re.compile(r"^first[ \t]*=.*\n", re.MULTILINE)
+_FIRST = re.compile(r"^first[ \t]*=.*(?:\n|\Z)", re.MULTILINE)
 
 
 def beginning_with(suite: Suite, first: str) -> Suite:
@@ -19,7 +19,8 @@ def beginning_with(suite: Suite, first: str) -> Suite:
 
     Raises:
         UnknownName: the suite has no such task.
-        OptionError: it has no base, or no task of that number.
+        OptionError: it has no base, or no task of that number, or does not say `first` in a line of
+            its own.
     """
     if suite.base is None:
         raise OptionError(
@@ -39,4 +40,10 @@ def beginning_with(suite: Suite, first: str) -> Suite:
     if name == suite.base.task:
         return suite
     text = _FIRST.sub("", suite.text, count=1) if "first" in suite.raw else suite.text
-    return parse_suite(f"first = {json.dumps(name, ensure_ascii=False)}\n{text}", suite.where)
+    text = f"first = {json.dumps(name, ensure_ascii=False)}\n{text}"
+    if not says(text, {**suite.raw, "first": name}):
+        raise OptionError(
+            f"{suite.where}: --first needs a line first = {suite.raw.get('first')!r} to put "
+            f"{name!r} into; change the file"
+        )
+    return parse_suite(text, suite.where)

@@ -145,10 +145,11 @@ def _datasets(name: str, superclass: str, root: Path, download: bool) -> dict[st
     for place in (root, root / BINARY):
         if (place / "train.bin").is_file():
             return _from_binary(superclass, place)
+    within = root.name == PYTHON and root.is_dir()  # and what --download fetches is this folder
+    if within and not (root / PYTHON).is_dir():
+        return _from_python(name, superclass, root.parent, download)
     if download or (root / PYTHON).is_dir():
         return _from_python(name, superclass, root, download)
-    if root.name == PYTHON and root.is_dir():
-        return _from_python(name, superclass, root.parent, download)
     found = "no such folder"
     if root.is_dir():
         names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
