@@ -91,11 +91,12 @@ def test_training_says_what_it_does_on_stderr_and_its_folder_on_stdout(place: Pa
 def test_the_result_of_training_as_json(place: Path) -> None:
     done = ok(run(place, *TRAIN, "--task", "birds", "-o", "runs/json", "--json"))
     found = json.loads(done.out)
-    assert found.keys() == {"run", "seconds", "best", "test"}
+    assert found.keys() == {"run", "seconds", "best", "test", "metric"}
     assert found["run"] == "runs/json"
     assert found["test"].keys() == {"accuracy", "loss", "count"}
     kept = json.loads((place / "runs" / "json" / "result.json").read_text())
-    assert kept == {"best": found["best"], "test": found["test"]}
+    assert kept == {key: found[key] for key in ("best", "test", "metric")}
+    assert kept["metric"] == "accuracy"
 
 
 def test_without_output_the_run_is_named_after_task_and_method(place: Path) -> None:

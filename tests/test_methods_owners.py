@@ -151,7 +151,7 @@ def test_packnet_lays_out_twenty_epochs_and_ten() -> None:
     found = [keeper.rate(epoch, cosine) for epoch in (0, 10, 20, 25)]
     assert found == pytest.approx([1, 0.5, 0.1, 0.05])
     with pytest.raises(OptionError, match="--epochs 1: packnet trains, prunes and trains again"):
-        keeper.prunes_at(1)
+        PackNet().prunes_at(1)
 
 
 @pytest.mark.parametrize(
