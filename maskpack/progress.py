@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from maskpack.shown import PLAIN_SECONDS, Shown
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from maskpack.ladder import Row
     from maskpack.train import EpochDone, Progress
-
-PLAIN_SECONDS = 30.0  # between two plain lines within an epoch
-
-
-class Shown:
-    """What a person sees: a live line on a terminal, if any, and lines above it."""
-
-    def __init__(self, console: Console, quiet: bool) -> None:
-        self.console = console
-        self.quiet = quiet
-        self._live: Any = None
-        self._last_line = time.monotonic()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def say(self, line: str) -> None:
-        """A line of its own, above the live one."""
-        if not self.quiet or line.startswith("warning"):
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class Watcher(Shown):

@@ -221,6 +221,7 @@ def open_session(
     check_recipe(recipe)
     if task is None:
         task = open_task(options.task, options.data, options.download, options.task_set)
+    method.check(recipe, task.metric)
     if backbone is None:
         weights = options.weights
         if options.method == "scratch" and not options.backbone.startswith(RUN_PREFIX):
@@ -252,7 +253,6 @@ def open_session(
     if keeps(method) and isinstance(task, Joint):
         raise OptionError(f"{options.method} learns task after task; joint training is for others")
     if keeps(method) or isinstance(task, Joint):
-        method.check(recipe, task.metric)
         of = ""
         if start is None and backbone.name.startswith(RUN_PREFIX):
             path, _, of = backbone.name.removeprefix(RUN_PREFIX).partition("#")

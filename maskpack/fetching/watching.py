@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from maskpack.shown import PLAIN_SECONDS, Shown
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-PLAIN_SECONDS = 30.0  # between two plain lines about one file
 
 
 class Watch:
@@ -22,16 +21,13 @@ class Watch:
         """So much of `what` is done; total None: nobody knows of how much."""
 
 
-class Downloads(Watch):
+class Downloads(Shown, Watch):
     """Shows lines and the bytes that came; use as a context manager."""
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
-        self.console = console
-        self.quiet = quiet
-        self._live: Any = None
+        super().__init__(console, quiet)
         self._bars: dict[str, Any] = {}
         self._bars_begun: dict[str, tuple[float, int]] = {}
-        self._last_line = time.monotonic()
 
     def __enter__(self) -> Downloads:
         if self.console.is_terminal and not self.quiet:
@@ -47,19 +43,6 @@ class Downloads(Watch):
             )
             self._live.start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def say(self, line: str) -> None:
-        if not self.quiet or line.startswith("warning"):
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, what: str, done: int, total: int | None, unit: str = "bytes") -> None:
         if self._live is not None:

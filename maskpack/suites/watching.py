@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from maskpack.progress import PLAIN_SECONDS, Shown
+from maskpack.shown import PLAIN_SECONDS, Shown
 
 if TYPE_CHECKING:
     from rich.console import Console
