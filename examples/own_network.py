@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import maskpack
-from maskpack.preprocess import Preprocess
+from maskpack.common.preprocess import Preprocess
 from maskpack.tasks import open_task
 
 

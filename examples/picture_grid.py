@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 import maskpack
-from maskpack.files import replacing
-from maskpack.score import Bases
+from maskpack.common.files import replacing
+from maskpack.evaluation.task_row import Bases
 
 MARGIN = 16  # pixels above and beside the pictures, for names
 

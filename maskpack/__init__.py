@@ -8,44 +8,44 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from maskpack.version import __version__ as __version__
+from maskpack.common.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from maskpack.accounting import account
     from maskpack.api import attach, fit, from_checkpoint, load, pack, read, switch
-    from maskpack.applying import apply_image, classify_image
     from maskpack.backbones import from_module
-    from maskpack.decathlon import decathlon_score
-    from maskpack.errors import MaskpackError
-    from maskpack.packed import Pack, PackedTask
-    from maskpack.report import describe
-    from maskpack.reporting import write_report
-    from maskpack.resolve import open_backbone
-    from maskpack.score import score_task
-    from maskpack.suites.running import run_suite, suite_results
+    from maskpack.common.errors import MaskpackError
+    from maskpack.datasets.decathlon import decathlon_score
+    from maskpack.evaluation.one_picture import apply_image, classify_image
+    from maskpack.evaluation.task_row import score_task
+    from maskpack.packs.contents import Pack, PackedTask
+    from maskpack.reports.describe import describe
+    from maskpack.reports.paper_sizes import account
+    from maskpack.reports.report_file import write_report
+    from maskpack.runs.open import open_backbone
+    from maskpack.suites.run import run_suite, suite_results
 
 _HOMES = {  # public name -> module, imported on first use: torch costs seconds
-    "MaskpackError": "errors",
-    "Pack": "packed",
-    "PackedTask": "packed",
-    "account": "accounting",
-    "apply_image": "applying",
+    "MaskpackError": "common.errors",
+    "Pack": "packs.contents",
+    "PackedTask": "packs.contents",
+    "account": "reports.paper_sizes",
+    "apply_image": "evaluation.one_picture",
     "attach": "api",
-    "classify_image": "applying",
-    "decathlon_score": "decathlon",
-    "describe": "report",
+    "classify_image": "evaluation.one_picture",
+    "decathlon_score": "datasets.decathlon",
+    "describe": "reports.describe",
     "fit": "api",
     "from_checkpoint": "api",
     "from_module": "backbones",
     "load": "api",
-    "open_backbone": "resolve",
+    "open_backbone": "runs.open",
     "pack": "api",
     "read": "api",
-    "run_suite": "suites.running",
-    "score_task": "score",
-    "suite_results": "suites.running",
+    "run_suite": "suites.run",
+    "score_task": "evaluation.task_row",
+    "suite_results": "suites.run",
     "switch": "api",
-    "write_report": "reporting",
+    "write_report": "reports.report_file",
 }
 __all__ = [
     "MaskpackError",

@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from maskpack import methods, packfile
+from maskpack import methods
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone
-from maskpack.budget import Limits, parse_size
-from maskpack.choose import choose
-from maskpack.convert.converting import Conversion, convert
-from maskpack.convert.taught import taught_by_name
-from maskpack.errors import BackboneError, OptionError
-from maskpack.learn import learn
-from maskpack.masking import MaskedNetwork
-from maskpack.network import task_network
-from maskpack.packed import Pack, PackedTask
-from maskpack.packing import apply_task, info_of, pack_task, unpack_task
-from maskpack.recipes import with_recipe
-from maskpack.resolve import (
+from maskpack.common.errors import BackboneError, OptionError
+from maskpack.evaluation.task_row import Bases
+from maskpack.networks.build import task_network
+from maskpack.networks.masked import MaskedNetwork
+from maskpack.networks.serialize import apply_task, info_of, pack_task, unpack_task
+from maskpack.packing.convert.convert import Conversion, convert
+from maskpack.packing.convert.taught import taught_by_name
+from maskpack.packing.smaller.choose import choose
+from maskpack.packing.smaller.kinds import Storage
+from maskpack.packing.smaller.limits import Limits, parse_size
+from maskpack.packing.smaller.rescore import stored_and_scored
+from maskpack.packs import file as packfile
+from maskpack.packs.contents import Pack, PackedTask
+from maskpack.runs.folder import Run
+from maskpack.runs.open import (
     check_base,
     merge,
     open_backbone,
@@ -33,14 +36,12 @@ from maskpack.resolve import (
     recoded,
     renamed,
 )
-from maskpack.runs import Run
-from maskpack.score import Bases
-from maskpack.session import Options, open_session
-from maskpack.shrink import Storage
-from maskpack.storing import stored_and_scored
+from maskpack.training.named_recipes import with_recipe
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 if TYPE_CHECKING:
-    from maskpack.train import EpochDone, Progress
+    from maskpack.training.trainer import EpochDone, Progress
 
 _bases: weakref.WeakKeyDictionary[nn.Module, Backbone] = weakref.WeakKeyDictionary()
 
@@ -154,9 +155,10 @@ def fit(
 ) -> Run:
     """Learn one task's masks into a run's folder, as `maskpack train-mask` does.
 
-    `options` are the method's (`--set`); `more` are fields of `maskpack.session.Options`, e.g.
-    `data="birds/"`, `recipe={"epochs": 10, "lr": 3e-4}`, `preprocess={"img_size": 96}`; what they
-    leave open `recipe_name` ("small", "accurate"; `--recipe`) decides.
+    `options` are the method's (`--set`); `more` are fields of
+    `maskpack.training.setup.Options`, e.g. `data="birds/"`, `recipe={"epochs": 10, "lr": 3e-4}`,
+    `preprocess={"img_size": 96}`; what they leave open `recipe_name`
+    ("small", "accurate"; `--recipe`) decides.
 
     Raises:
         MaskpackError: something is wrong with the names, the data or the folder.

@@ -27,8 +27,8 @@ context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     [
         "maskpack.cli",
-        "maskpack.learn",
-        "maskpack.score",
+        "maskpack.training.train_run",
+        "maskpack.evaluation.task_row",
         "torchvision.transforms.v2",
         "tinynet",
         "pytest",

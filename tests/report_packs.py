@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maskpack.packed import Array, BackboneInfo, Pack, PackedTask, encode
+from maskpack.packs.contents import Array, BackboneInfo, Pack, PackedTask, encode
 
 BACKBONE = BackboneInfo("tiny", "ab" * 32, 100_000, "fc", {})
 SHAPES = {"stem.weight": (8, 3, 3, 3), "middle.weight": (12, 8), "last.weight": (5, 7, 1, 1)}

@@ -19,8 +19,12 @@ from torch import Tensor, nn
 from torchvision import models
 
 import maskpack
-from maskpack import packfile
-from maskpack.accounting import (
+from maskpack.backbones.base import backbone_state, find_head, replace_head
+from maskpack.backbones.layers import find_layers, norm_tensors
+from maskpack.common.errors import UnknownName
+from maskpack.packs import file as packfile
+from maskpack.packs.contents import NUMPY, BackboneInfo, Pack, PackedTask, Stream
+from maskpack.reports.paper_sizes import (
     SCOPES,
     account,
     account_rows,
@@ -29,11 +33,7 @@ from maskpack.accounting import (
     separate_bytes,
     shown_parts,
 )
-from maskpack.backbones.base import backbone_state, find_head, replace_head
-from maskpack.errors import UnknownName
-from maskpack.layers import find_layers, norm_tensors
-from maskpack.packed import NUMPY, BackboneInfo, Pack, PackedTask, Stream
-from maskpack.resolve import recoded
+from maskpack.runs.open import recoded
 
 SKETCH = (200, 196, 102, 195, 250)  # classes of ImageNet-to-Sketch's five tasks
 

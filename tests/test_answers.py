@@ -9,13 +9,13 @@ import pytest
 import tinynet
 import torch
 
-from maskpack import answers
-from maskpack.answers import Answers, Marking, read_answers, write_answers
-from maskpack.errors import RunError
-from maskpack.learn import learn
-from maskpack.runs import Run
-from maskpack.session import Options, open_session
+from maskpack.common.errors import RunError
+from maskpack.runs.folder import Run
+from maskpack.tasks import answers
+from maskpack.tasks.answers import Answers, Marking, read_answers, write_answers
 from maskpack.tasks.base import Classification
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 
 def test_answers_are_the_largest_output_of_each_picture() -> None:

@@ -14,19 +14,20 @@ from torch import Tensor, nn
 
 import maskpack
 from maskpack.backbones.base import Backbone
-from maskpack.errors import (
+from maskpack.common.errors import (
     BackboneError,
     MaskpackError,
     OptionError,
     PackFormatError,
     UnknownName,
 )
-from maskpack.masking import MaskedNetwork
+from maskpack.common.preprocess import Augment
 from maskpack.methods.piggyback import Piggyback
-from maskpack.packed import Pack, PackedTask, Stream
-from maskpack.preprocess import Augment, eval_transform
-from maskpack.runs import Run
+from maskpack.networks.masked import MaskedNetwork
+from maskpack.packs.contents import Pack, PackedTask, Stream
+from maskpack.runs.folder import Run
 from maskpack.tasks import Classification
+from maskpack.tasks.transforms import eval_transform
 
 METHODS = ("piggyback", "ksm", "affine", "classifier-only", "fine-tune")
 

@@ -20,8 +20,8 @@ from maskpack.backbones import (
     open_backbone,
 )
 from maskpack.backbones.base import find_head
-from maskpack.errors import BackboneError, UnknownName
-from maskpack.preprocess import IMAGENET_MEAN, Preprocess
+from maskpack.common.errors import BackboneError, UnknownName
+from maskpack.common.preprocess import IMAGENET_MEAN, Preprocess
 
 SQUEEZENET_FILE = "squeezenet1_1-b8a52dc0.pth"
 

@@ -19,7 +19,7 @@ from maskpack.backbones.base import (
     tensor_hash,
     tensor_hashes,
 )
-from maskpack.errors import BackboneError
+from maskpack.common.errors import BackboneError
 
 
 def small() -> nn.Sequential:

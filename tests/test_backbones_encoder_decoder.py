@@ -22,12 +22,12 @@ from maskpack.backbones import (
 )
 from maskpack.backbones.base import Backbone, make_backbone, replace_head, seeded
 from maskpack.backbones.encoder_decoder import ALIASES, NETWORKS, EncoderDecoder
-from maskpack.backbones.taps import cut_to_taps
-from maskpack.errors import BackboneError, UnknownName
-from maskpack.layers import find_layers
-from maskpack.network import task_network
-from maskpack.packing import pack_task, unpack_task
-from maskpack.preprocess import Preprocess
+from maskpack.backbones.encoder_taps import cut_to_taps
+from maskpack.backbones.layers import find_layers
+from maskpack.common.errors import BackboneError, UnknownName
+from maskpack.common.preprocess import Preprocess
+from maskpack.networks.build import task_network
+from maskpack.networks.serialize import pack_task, unpack_task
 
 MB = 1e6
 SIZES = [(16, 16), (32, 32), (17, 33), (50, 20)]

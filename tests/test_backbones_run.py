@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from maskpack import methods, packfile
+from maskpack import methods
 from maskpack.backbones import open_backbone
-from maskpack.network import task_network
-from maskpack.packed import Pack
-from maskpack.packing import info_of, pack_task
-from maskpack.preprocess import Preprocess
-from maskpack.resolve import open_backbone as resolve
+from maskpack.common.preprocess import Preprocess
+from maskpack.networks.build import task_network
+from maskpack.networks.serialize import info_of, pack_task
+from maskpack.packs import file as packfile
+from maskpack.packs.contents import Pack
+from maskpack.runs.open import open_backbone as resolve
 
 OWN = Preprocess(img_size=24, crop_pct=1.0, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
 

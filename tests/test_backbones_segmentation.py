@@ -17,8 +17,8 @@ from test_backbones_encoder_decoder import (
 
 from maskpack.backbones import open_backbone, segmentation
 from maskpack.backbones.base import seeded
-from maskpack.errors import BackboneError, UnknownName
-from maskpack.preprocess import Preprocess
+from maskpack.common.errors import BackboneError, UnknownName
+from maskpack.common.preprocess import Preprocess
 
 LRASPP = "lraspp_mobilenet_v3_large"
 DEEPLAB = "deeplabv3_mobilenet_v3_large"

@@ -13,7 +13,7 @@ from torch import nn
 
 from maskpack.backbones import efficientnet_lite, open_backbone, timm_models
 from maskpack.backbones.base import seeded
-from maskpack.errors import BackboneError, UnknownName
+from maskpack.common.errors import BackboneError, UnknownName
 
 LITE0 = "bd3699b52e678eefd676edcf145bb847c7e69b8edce16889ccb80e79036cea6f"
 

@@ -7,7 +7,7 @@ import torch
 
 from maskpack.backbones import open_backbone
 from maskpack.backbones.vgg_cifar import VGG, Widened, name_of_width, narrowed, widened, width_of
-from maskpack.errors import BackboneError, MaskpackError
+from maskpack.common.errors import BackboneError, MaskpackError
 
 OLD, NEW = 0.01, 0.03  # 6 and 11 channels where the whole network has 64
 

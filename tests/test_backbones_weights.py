@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from maskpack.backbones.base import seeded
 from maskpack.backbones.weights import fit_weights, read_weights
-from maskpack.errors import BackboneError
+from maskpack.common.errors import BackboneError
 
 
 def small(classes: int = 2) -> nn.Sequential:

@@ -11,10 +11,10 @@ from torch import nn
 
 from maskpack import methods
 from maskpack.backbones import open_backbone
-from maskpack.errors import BackboneError, UnknownName
-from maskpack.layers import find_layers
-from maskpack.network import task_network
-from maskpack.packing import pack_task, unpack_task
+from maskpack.backbones.layers import find_layers
+from maskpack.common.errors import BackboneError, UnknownName
+from maskpack.networks.build import task_network
+from maskpack.networks.serialize import pack_task, unpack_task
 
 NAME = "wrn28-decathlon"
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from maskpack.bits import (
+from maskpack.packs.bits import (
     Bools,
     as_bitarray,
     byte_count,

@@ -20,14 +20,14 @@ from tinynet import TinyNet, write_pictures
 from torch import Tensor, nn
 
 import maskpack
-from maskpack import packfile
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone, replace_head, seeded
-from maskpack.convert.checkpoints import read_checkpoint
-from maskpack.convert.converting import Conversion, convert
-from maskpack.errors import BackboneError, MaskpackError, OptionError
-from maskpack.packing import unpack_task
-from maskpack.score import score_task
+from maskpack.common.errors import BackboneError, MaskpackError, OptionError
+from maskpack.evaluation.task_row import score_task
+from maskpack.networks.serialize import unpack_task
+from maskpack.packing.convert.checkpoints import read_checkpoint
+from maskpack.packing.convert.convert import Conversion, convert
+from maskpack.packs import file as packfile
 
 State = OrderedDict[str, Tensor]
 FITS = [

@@ -16,17 +16,18 @@ from rich.console import Console
 from tinynet import write_pictures
 
 import maskpack
-from maskpack import measuring, progress
-from maskpack.budget import Limits, parse_size, smallest, within_budget
-from maskpack.choose import TOLD_ROWS, Choice, choose
-from maskpack.errors import MaskpackError, OptionError
-from maskpack.ladder import Ladder, Row
-from maskpack.packed import Pack
-from maskpack.packfile import read
-from maskpack.report import task_bytes
-from maskpack.resolve import open_pack, recoded
-from maskpack.score import Bases
-from maskpack.shrink import Storage, rank_and_kind
+from maskpack.cli import progress
+from maskpack.common.errors import MaskpackError, OptionError
+from maskpack.evaluation.task_row import Bases
+from maskpack.packing.smaller import trial as measuring
+from maskpack.packing.smaller.choose import TOLD_ROWS, Choice, choose
+from maskpack.packing.smaller.kinds import Storage, rank_and_kind
+from maskpack.packing.smaller.ladder import Ladder, Row
+from maskpack.packing.smaller.limits import Limits, parse_size, smallest, within_budget
+from maskpack.packs.contents import Pack
+from maskpack.packs.file import read
+from maskpack.reports.describe import task_bytes
+from maskpack.runs.open import open_pack, recoded
 
 BITS = {"fp32": 32, "fp16": 16, "int8": 8, "uint8": 8, "int4": 4, "uint4": 4, "int3": 3, "int2": 2}
 LOST = {"fp32": 0, "fp16": 0, "int8": 1, "uint8": 1, "int4": 4, "uint4": 4, "int3": 9, "int2": 40}
@@ -355,7 +356,7 @@ def test_pictures_are_prepared_once_and_only_where_they_fit(
     for room, once in ((1 << 30, True), (100, False)):
         prepared.clear()
         rows: list[Row] = []
-        monkeypatch.setattr("maskpack.choose.HELD_BYTES", room)
+        monkeypatch.setattr("maskpack.packing.smaller.choose.HELD_BYTES", room)
         choose(
             opened(place, "birds"),
             Storage(),
@@ -385,7 +386,7 @@ def test_the_whole_file_keeps_to_the_budget(place: Path, tmp_path: Path) -> None
 def test_scores_longer_than_thought_do_not_break_the_budget(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskpack.choose.DIGITS", (0, 0))
+    monkeypatch.setattr("maskpack.packing.smaller.choose.DIGITS", (0, 0))
     sources: dict[str, Any] = {"birds": place / "birds"}
     maskpack.pack(sources, tmp_path / "a", codec="auto", head_dtype="fp16", norm_dtype="fp16")
     size = (tmp_path / "a").stat().st_size

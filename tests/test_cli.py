@@ -18,8 +18,8 @@ from shell import ROOT
 from tinynet import write_pictures
 
 import maskpack
-from maskpack import packfile
-from maskpack.packfile import read
+from maskpack.packs import file as packfile
+from maskpack.packs.file import read
 
 GOLDEN = TESTS / "data" / "format1" / "pack.safetensors"
 TRAIN = (

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskpack import bits, codec
+from maskpack.packs import bits
+from maskpack.packs import mask_codec as codec
 
 SHARES = (0.0, 0.02, 0.3, 0.5, 0.7, 0.9, 0.97, 0.995, 0.9999, 1.0)
 

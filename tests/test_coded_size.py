@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from maskpack.coded_size import LEAST_SHARE, coded_size
 from maskpack.methods.base import Field
+from maskpack.training.size_penalty import LEAST_SHARE, coded_size
 
 BITS = {"mask": Field("bits")}
 

@@ -11,13 +11,15 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from maskpack import methods, packfile, report
+from maskpack import methods
 from maskpack.backbones.base import Backbone, replace_head, seeded
-from maskpack.layers import norm_tensors
-from maskpack.masking import MaskedNetwork
-from maskpack.network import task_network
-from maskpack.packed import Pack
-from maskpack.packing import info_of, pack_task, unpack_task
+from maskpack.backbones.layers import norm_tensors
+from maskpack.networks.build import task_network
+from maskpack.networks.masked import MaskedNetwork
+from maskpack.networks.serialize import info_of, pack_task, unpack_task
+from maskpack.packs import file as packfile
+from maskpack.packs.contents import Pack
+from maskpack.reports import describe as report
 
 # A method, its options, and its norms where they are not the paper's. Any two values of two
 # options stand together in some line.

@@ -8,14 +8,14 @@ import pytest
 import tinydense
 import torch
 
-from maskpack import packfile
-from maskpack.errors import OptionError
-from maskpack.learn import learn
-from maskpack.packing import unpack_task
-from maskpack.resolve import open_pack
-from maskpack.runs import Run
-from maskpack.session import Options, Session, open_session
-from maskpack.train import load_learnt
+from maskpack.common.errors import OptionError
+from maskpack.networks.serialize import unpack_task
+from maskpack.packs import file as packfile
+from maskpack.runs.folder import Run
+from maskpack.runs.open import open_pack
+from maskpack.training.setup import Options, Session, open_session
+from maskpack.training.train_run import learn
+from maskpack.training.trainer import load_learnt
 
 VARIANTS = """
 piggyback

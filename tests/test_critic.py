@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from maskpack.critic import SMALLEST, Critic, PatchGAN
-from maskpack.errors import OptionError
-from maskpack.learn import learn
-from maskpack.packfile import write
-from maskpack.resolve import open_pack
-from maskpack.session import Options, Session, open_session
-from maskpack.train import Stopped
+from maskpack.common.errors import OptionError
+from maskpack.packs.file import write
+from maskpack.runs.open import open_pack
+from maskpack.training.critic import SMALLEST, Critic, PatchGAN
+from maskpack.training.setup import Options, Session, open_session
+from maskpack.training.train_run import learn
+from maskpack.training.trainer import Stopped
 
 CPU = torch.device("cpu")
 FILES = ("best.safetensors", "last.safetensors", "metrics.jsonl", "result.json")

@@ -10,11 +10,11 @@ from originals import ORIGINALS, written
 from processes import run_here
 from webserver import serving
 
-from maskpack.fetching import SOURCES
-from maskpack.fetching.published import PUBLISHED
-from maskpack.fetching.registry import REGISTRY
+from maskpack.datasets import SOURCES
+from maskpack.datasets.counts import PUBLISHED
+from maskpack.datasets.registry import REGISTRY
 from maskpack.tasks import BUILTIN, TORCHVISION, open_task
-from maskpack.tasks.imagenet_to_sketch import IMAGENET_TO_SKETCH
+from maskpack.tasks.classes.imagenet_to_sketch import IMAGENET_TO_SKETCH
 
 
 @pytest.fixture(autouse=True)

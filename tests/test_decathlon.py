@@ -7,9 +7,9 @@ import math
 import pytest
 
 import maskpack
-from maskpack.decathlon import EMAX, TASKS, decathlon_points, decathlon_score
-from maskpack.errors import OptionError, UnknownName
-from maskpack.suites.reading import read_suite
+from maskpack.common.errors import OptionError, UnknownName
+from maskpack.datasets.decathlon import EMAX, TASKS, decathlon_points, decathlon_score
+from maskpack.suites.read import read_suite
 
 ROUNDING = 0.0005  # accuracies are printed in percent with one decimal
 # "piggyback (its authors)" and "affine-simple" are columns of Mancini et al.'s tables 3 and 4

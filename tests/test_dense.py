@@ -12,13 +12,13 @@ from tinynet import write_pictures
 from torch import nn
 
 from maskpack.backbones import from_module, open_backbone
-from maskpack.errors import BackboneError, DataError, OptionError, UnknownName
-from maskpack.learn import learn, make_trainer
-from maskpack.preprocess import Preprocess
-from maskpack.resolve import open_pack
-from maskpack.score import Bases, open_exam, score_task
-from maskpack.session import Options, open_session
+from maskpack.common.errors import BackboneError, DataError, OptionError, UnknownName
+from maskpack.common.preprocess import Preprocess
+from maskpack.evaluation.task_row import Bases, open_exam, score_task
+from maskpack.runs.open import open_pack
 from maskpack.tasks import described_task, open_task
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn, make_trainer
 
 RECIPE = {"epochs": 2, "batch_size": 2, "opt": "adam", "lr": 1e-2}
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from maskpack import methods
 from maskpack.cli import app
-from maskpack.errors import PackFormatError
+from maskpack.common.errors import PackFormatError
 
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -121,7 +121,7 @@ def test_architecture_lists_every_room() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     table = page.partition("\n## Rooms\n")[2].partition("\n## ")[0]
     rooms = {path.stem for path in (ROOT / "maskpack").iterdir() if path.stem.isidentifier()}
-    listed = set(re.findall(r"`(\w+)/?`", table))
+    listed = set(re.findall(r"`(\w+)(?:/|\.py)`", table))
     assert {room for room in rooms if not room.startswith("__")} <= listed
 
 

@@ -17,10 +17,10 @@ from test_startup import ask
 from tinynet import write_pictures
 
 import maskpack
-from maskpack.errors import DataError, MaskpackError, OptionError, PackFormatError
-from maskpack.packed import Pack
-from maskpack.score import Bases, score_task
-from maskpack.strips import Example, Maker, read_part, read_strips, write_strips
+from maskpack.common.errors import DataError, MaskpackError, OptionError, PackFormatError
+from maskpack.evaluation.task_row import Bases, score_task
+from maskpack.packs.contents import Pack
+from maskpack.reports.strips import Example, Maker, read_part, read_strips, write_strips
 from maskpack.tasks import open_task
 from maskpack.tasks.images import read_image
 
@@ -275,7 +275,7 @@ def test_a_folder_without_strips_is_one_line(tmp_path: Path) -> None:
 
 def test_strips_are_read_without_torch(tmp_path: Path) -> None:
     write_strips(tmp_path, MAKER, [example()])
-    code = "from pathlib import Path; from maskpack.strips import read_strips; "
+    code = "from pathlib import Path; from maskpack.reports.strips import read_strips; "
     found = ask(code + "print(len(read_strips(Path('.'))))", tmp_path)
     assert found == (0, ["PIL"], "1\n")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from maskpack.errors import DataError
-from maskpack.fetching import archives
-from maskpack.fetching.archives import unpack
+from maskpack.common.errors import DataError
+from maskpack.datasets import archives
+from maskpack.datasets.archives import unpack
 
 GOOD = {"birds/": None, "birds/a/1.txt": b"one", "birds/2.txt": b"two" * 999, "notes": b"n"}
 

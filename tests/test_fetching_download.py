@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from webserver import Site, serving
 
-from maskpack.errors import DataError
-from maskpack.fetching.download import download
-from maskpack.fetching.sources import File
-from maskpack.fetching.watching import Watch
+from maskpack.common.errors import DataError
+from maskpack.datasets.download import download
+from maskpack.datasets.progress import Watch
+from maskpack.datasets.sources import File
 
 CONTENT = bytes(range(256)) * 40  # 10,240 bytes
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskpack.errors import DataError
-from maskpack.fetching import registry
-from maskpack.fetching.registry import REGISTRY, fetch_registry
-from maskpack.fetching.tasks import LOCK
-from maskpack.fetching.watching import Watch
+from maskpack.common.errors import DataError
+from maskpack.datasets import registry
+from maskpack.datasets.fetch import LOCK
+from maskpack.datasets.progress import Watch
+from maskpack.datasets.registry import REGISTRY, fetch_registry
 
 RNG = np.random.default_rng(0)
 Patch = pytest.MonkeyPatch

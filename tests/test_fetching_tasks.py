@@ -24,11 +24,12 @@ from processes import run_here
 from shell import ROOT
 from webserver import Site, serving
 
-from maskpack.errors import DataError, OptionError, UnknownName
-from maskpack.fetching import BY_HAND, SOURCES, fetch_task, tasks
-from maskpack.fetching.sources import File, Source
-from maskpack.fetching.tasks import LOCK
-from maskpack.fetching.watching import Watch
+from maskpack.common.errors import DataError, OptionError, UnknownName
+from maskpack.datasets import BY_HAND, SOURCES, fetch_task
+from maskpack.datasets import fetch as tasks
+from maskpack.datasets.fetch import LOCK
+from maskpack.datasets.progress import Watch
+from maskpack.datasets.sources import File, Source
 from maskpack.tasks import TORCHVISION, open_task
 
 Patch = pytest.MonkeyPatch
@@ -267,7 +268,7 @@ def test_train_mask_with_download_is_one_command(
 
 SCRIPT = """
 import sys
-from maskpack.fetching import sources
+from maskpack.datasets import sources
 entry = sources.SOURCES["cubs"]
 file = sources.replace(entry.files[0], url=sys.argv[1], md5=sys.argv[2], size=0)
 sources.SOURCES["cubs"] = sources.replace(entry, files=(file,))

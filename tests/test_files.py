@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from maskpack.errors import MaskpackError
-from maskpack.files import remove_parts, replacing, write_text
+from maskpack.common.errors import MaskpackError
+from maskpack.common.files import remove_parts, replacing, write_text
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     killed = f"""
 import os, signal
 from pathlib import Path
-from maskpack.files import replacing
+from maskpack.common.files import replacing
 with replacing(Path({str(tmp_path)!r}) / "last.safetensors") as written:
     written.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from maskpack import methods
-from maskpack.convert import fitting
-from maskpack.errors import OptionError, UnknownName
-from maskpack.layers import Layer
+from maskpack.backbones.layers import Layer
+from maskpack.common.errors import OptionError, UnknownName
 from maskpack.methods.base import Method
+from maskpack.packing.convert import fit as fitting
 
 SHAPES = [(6, 5, 3, 3), (7, 9), (4, 1, 3, 3), (8,), ()]
 

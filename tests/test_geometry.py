@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from maskpack.errors import OptionError
-from maskpack.geometry import Geometry
-from maskpack.preprocess import Augment, Preprocess, ToNormalised, eval_transform
+from maskpack.common.errors import OptionError
+from maskpack.common.preprocess import Augment, Preprocess
+from maskpack.tasks.dense.paired_transform import Geometry
+from maskpack.tasks.transforms import ToNormalised, eval_transform
 
 PREPROCESS = Preprocess(img_size=16, crop_pct=0.8, mean=(0.5,) * 3, std=(0.5,) * 3)
 RANDOM = Augment("rrc", scale=(0.2, 0.9), hflip=0.5, vflip=0.5)

@@ -16,18 +16,19 @@ from test_suites_run import rows
 from torch import Tensor
 
 import maskpack
-from maskpack import growing, packfile
 from maskpack.backbones import open_backbone
-from maskpack.errors import OptionError
-from maskpack.learn import learn
+from maskpack.common.errors import OptionError
 from maskpack.methods import make
-from maskpack.packing import unpack_task
-from maskpack.resolve import open_base, open_pack
-from maskpack.runs import NARROW, Run
-from maskpack.sequences import load_sequence
-from maskpack.session import Options, open_session
-from maskpack.suites.reading import parse_suite
-from maskpack.train import Stopped
+from maskpack.networks.serialize import unpack_task
+from maskpack.packs import file as packfile
+from maskpack.runs.folder import NARROW, Run
+from maskpack.runs.open import open_base, open_pack
+from maskpack.runs.sequence import load_sequence
+from maskpack.suites.read import parse_suite
+from maskpack.training import wider as growing
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
+from maskpack.training.trainer import Stopped
 
 EPOCHS, STEPS = 5, 3  # two epochs to pick, of three steps each
 IMAGES = next(tiny.batches())[0]
@@ -171,7 +172,7 @@ def test_a_kill_between_the_two_attempts_loses_nothing(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Path, "replace", moved)
         if moment == "grown":
-            patched.setattr("maskpack.session.grown", killed)
+            patched.setattr("maskpack.training.setup.grown", killed)
         train(path, start, **chosen)
     assert Run(path).begun() and Run(path).result is None
     assert Run(path).narrower() == ([1.0] if moment == "grown" else [])

@@ -28,9 +28,11 @@ from torch import nn
 
 import maskpack
 from maskpack.backbones import from_module
-from maskpack.errors import BackboneError, MaskpackError, PackFormatError
-from maskpack.packed import Pack
-from maskpack.packfile import (
+from maskpack.common.errors import BackboneError, MaskpackError, PackFormatError
+from maskpack.common.preprocess import Augment, Preprocess
+from maskpack.evaluation.task_row import score_task
+from maskpack.packs.contents import Pack
+from maskpack.packs.file import (
     BACKBONE_HASHES,
     HEADER,
     KEY,
@@ -39,10 +41,8 @@ from maskpack.packfile import (
     read,
     write,
 )
-from maskpack.preprocess import Augment, Preprocess
-from maskpack.report import describe
-from maskpack.resolve import recoded
-from maskpack.score import score_task
+from maskpack.reports.describe import describe
+from maskpack.runs.open import recoded
 from maskpack.tasks import open_task
 
 OUTPUTS = 3

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from maskpack.errors import OptionError
-from maskpack.preprocess import Augment, Preprocess
+from maskpack.common.errors import OptionError
+from maskpack.common.preprocess import Augment, Preprocess
 from maskpack.tasks import Classification, open_task
 from maskpack.tasks.joint import Joint, joint_task
 

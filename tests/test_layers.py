@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torchvision import models
 
-from maskpack.errors import OptionError
-from maskpack.layers import Layer, find_layers, norm_layers, norm_tensors
+from maskpack.backbones.layers import Layer, find_layers, norm_layers, norm_tensors
+from maskpack.common.errors import OptionError
 
 CONVS = ["stem.weight", "depthwise.weight", "grouped.weight", "up.weight", "squeeze.weight"]
 ATTENTION = ["attention.in_proj_weight", "attention.out_proj.weight"]

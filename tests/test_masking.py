@@ -11,11 +11,11 @@ from torch import nn
 
 from maskpack import from_module, methods
 from maskpack.backbones.base import Backbone
-from maskpack.errors import OptionError, UnknownName
-from maskpack.masking import MaskedNetwork, named_params, set_weights
-from maskpack.network import task_network
-from maskpack.packing import pack_task, unpack_task
-from maskpack.preprocess import Preprocess
+from maskpack.common.errors import OptionError, UnknownName
+from maskpack.common.preprocess import Preprocess
+from maskpack.networks.build import task_network
+from maskpack.networks.masked import MaskedNetwork, named_params, set_weights
+from maskpack.networks.serialize import pack_task, unpack_task
 
 NORMS = ("norm.", "instance.", "layer_norm.")
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision import models
 
 from maskpack import methods
-from maskpack.errors import OptionError, UnknownName
-from maskpack.layers import Layer, find_layers
+from maskpack.backbones.layers import Layer, find_layers
+from maskpack.common.errors import OptionError, UnknownName
 from maskpack.methods.affine import Affine
 from maskpack.methods.base import Method, steps_to_flip
 from maskpack.methods.baselines import ClassifierOnly
@@ -474,7 +474,11 @@ def test_options_survive_the_header(name: str) -> None:
         (":Method", {}, "method ':Method' cannot be imported"),
         (".x:Method", {}, "method '.x:Method' cannot be imported"),
         ("maskpack.methods.ksm:Method2", {}, "cannot be imported"),
-        ("maskpack.layers:Layer", {}, "'maskpack.layers:Layer' is not a subclass"),
+        (
+            "maskpack.backbones.layers:Layer",
+            {},
+            "backbones.layers:Layer' is not a subclass",
+        ),
         (
             "maskpack.methods.base:Method",
             {},

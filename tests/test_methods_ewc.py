@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from maskpack import methods
-from maskpack.errors import OptionError
+from maskpack.common.errors import OptionError
 from maskpack.methods.base import Carried, Earlier, Keeper, Recipe
-from maskpack.methods.consolidation import Consolidation, drawn
-from maskpack.methods.one_network import trunk
+from maskpack.methods.sequences.importance import Consolidation, drawn
+from maskpack.methods.sequences.one_network import trunk
 
 X = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
 LABELS = torch.tensor([0, 1])

@@ -17,14 +17,14 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from maskpack import methods
-from maskpack.errors import OptionError, PackFormatError
-from maskpack.layers import Layer, find_layers
-from maskpack.learn import learn
+from maskpack.backbones.layers import Layer, find_layers
+from maskpack.common.errors import OptionError, PackFormatError
 from maskpack.methods.lora import LoRA
-from maskpack.network import task_network
-from maskpack.packed import PackedTask, Stream, encode
-from maskpack.packing import pack_task, unpack_task
-from maskpack.session import Options, open_session
+from maskpack.networks.build import task_network
+from maskpack.networks.serialize import pack_task, unpack_task
+from maskpack.packs.contents import PackedTask, Stream, encode
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 MODULES = {
     "1x1": nn.Conv2d(6, 5, 1),

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from maskpack import methods
-from maskpack.errors import OptionError
-from maskpack.masking import MaskedNetwork
+from maskpack.common.errors import OptionError
 from maskpack.methods.base import Carried, Earlier
-from maskpack.methods.lwf import distillation
-from maskpack.methods.lwm import attention, attention_distance
-from maskpack.methods.recalling import Recall, View, watch
+from maskpack.methods.sequences.lwf import distillation
+from maskpack.methods.sequences.lwm import attention, attention_distance
+from maskpack.methods.sequences.old_outputs import Recall, View, watch
+from maskpack.networks.masked import MaskedNetwork
 
 KINDS = ("lwf", "lwm")
 

@@ -12,14 +12,14 @@ import tiny
 import torch
 from torch import Tensor
 
-from maskpack.learn import learn
-from maskpack.packing import unpack_task
-from maskpack.preprocess import Augment
-from maskpack.resolve import open_base, open_pack
-from maskpack.runs import Run
-from maskpack.session import Options, open_session
+from maskpack.common.preprocess import Augment
+from maskpack.networks.serialize import unpack_task
+from maskpack.runs.folder import Run
+from maskpack.runs.open import open_base, open_pack
 from maskpack.tasks import Classification
-from maskpack.train import Stopped
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
+from maskpack.training.trainer import Stopped
 
 KINDS = ("ewc", "mas", "lwf", "lwm")
 # what makes each add nothing, and what makes it add enough

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from maskpack import methods
-from maskpack.errors import OptionError
+from maskpack.common.errors import OptionError
 from maskpack.methods.base import Carried, Earlier, Recipe
-from maskpack.methods.cpg import CPG
-from maskpack.methods.cpg_keeper import CPGKeeper, packed, unpacked
-from maskpack.methods.cpg_phases import RATIOS, Phases, cubic, least_ratio
-from maskpack.methods.owners import begin, prune
-from maskpack.methods.packnet import PackNet, PackNetKeeper
+from maskpack.methods.sequences.cpg import CPG
+from maskpack.methods.sequences.cpg_phases import RATIOS, Phases, cubic, least_ratio
+from maskpack.methods.sequences.cpg_training import CPGKeeper, packed, unpacked
+from maskpack.methods.sequences.owners import begin, prune
+from maskpack.methods.sequences.packnet import PackNet, PackNetKeeper
 
 # ---- pruning by hand
 

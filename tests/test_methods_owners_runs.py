@@ -14,16 +14,16 @@ from test_suites_run import rows
 from torch import Tensor
 
 import maskpack
-from maskpack import packfile
-from maskpack.errors import MaskpackError
-from maskpack.learn import learn
+from maskpack.common.errors import MaskpackError
 from maskpack.methods.base import Recipe
-from maskpack.packing import unpack_task
-from maskpack.resolve import open_base, open_pack, pack_run
-from maskpack.runs import Run
-from maskpack.session import Options, open_session
-from maskpack.suites.reading import parse_suite
-from maskpack.train import Stopped
+from maskpack.networks.serialize import unpack_task
+from maskpack.packs import file as packfile
+from maskpack.runs.folder import Run
+from maskpack.runs.open import open_base, open_pack, pack_run
+from maskpack.suites.read import parse_suite
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
+from maskpack.training.trainer import Stopped
 
 NAMES = ("first", "second", "third")
 IMAGES = next(tiny.batches())[0]

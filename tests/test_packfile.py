@@ -19,11 +19,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from test_files import largest_file, names
 
-from maskpack.bits import pack_bits
-from maskpack.errors import MaskpackError, OptionError, PackFormatError, UnknownName
-from maskpack.packed import Array, BackboneInfo, Pack, PackedTask, encode
-from maskpack.packfile import HEADER, KEY, canonical_json, read, write
-from maskpack.resolve import recoded
+from maskpack.common.errors import MaskpackError, OptionError, PackFormatError, UnknownName
+from maskpack.packs.bits import pack_bits
+from maskpack.packs.contents import Array, BackboneInfo, Pack, PackedTask, encode
+from maskpack.packs.file import HEADER, KEY, canonical_json, read, write
+from maskpack.runs.open import recoded
 
 GOLDEN = Path(__file__).parent / "data" / "format1"
 BACKBONE = BackboneInfo("tiny", "ab12" * 16, 1234, "fc", {"img_size": 8, "mean": [0.5, 0.5, 0.5]})

@@ -24,14 +24,14 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from maskpack import packfile
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone, seeded
-from maskpack.convert.converting import Conversion, convert
-from maskpack.convert.piggyback_files import is_published, read_published
-from maskpack.errors import BackboneError, MaskpackError, OptionError, PackFormatError
-from maskpack.packed import Pack, PackedTask
-from maskpack.packing import info_of, unpack_task
+from maskpack.common.errors import BackboneError, MaskpackError, OptionError, PackFormatError
+from maskpack.networks.serialize import info_of, unpack_task
+from maskpack.packing.convert.convert import Conversion, convert
+from maskpack.packing.convert.piggyback_files import is_published, read_published
+from maskpack.packs import file as packfile
+from maskpack.packs.contents import Pack, PackedTask
 
 FORMS = (True, False)  # torch.save's zip, and what it wrote before 1.6
 

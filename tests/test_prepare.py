@@ -13,8 +13,9 @@ from originals import ORIGINALS, cub, flowers, picture, sketches, written
 from PIL import Image
 from shell import ROOT
 
-from maskpack.errors import DataError, UnknownName
-from maskpack.prepare import PREPARE, Prepared, finished, half_done, prepare, writing
+from maskpack.common.errors import DataError, UnknownName
+from maskpack.datasets.prepare import PREPARE, Prepared, finished, half_done, prepare
+from maskpack.datasets.prepare import folders as writing
 from maskpack.tasks import open_task
 
 COUNTS = {  # train, test
@@ -95,7 +96,7 @@ def test_a_stopped_one_goes_on(after: int, tmp_path: Path) -> None:
 def test_a_killed_one_goes_on(tmp_path: Path) -> None:
     source, target = flowers(tmp_path / "from"), tmp_path / "to"
     code = (
-        "import os, sys; from pathlib import Path; from maskpack.prepare import prepare; "
+        "import os, sys; from pathlib import Path; from maskpack.datasets.prepare import prepare; "
         "prepare('flowers', Path(sys.argv[1]), Path(sys.argv[2]), "
         "lambda done, total: done == 3 and os.kill(os.getpid(), 9))"
     )
@@ -235,7 +236,7 @@ def test_folder_of_something_else(name: str, tmp_path: Path) -> None:
 
 def test_listing_needs_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys, maskpack.prepare, maskpack.tasks; "
+        "import sys, maskpack.datasets.prepare, maskpack.tasks; "
         "print([m for m in ('torch', 'PIL', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run(

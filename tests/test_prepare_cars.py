@@ -12,9 +12,9 @@ from originals import CARS, car_rows, cars, names, old_cars, struct_array, writt
 from PIL import Image
 from scipy.io import savemat
 
-from maskpack.errors import DataError
-from maskpack.prepare import prepare
-from maskpack.prepare.cars import LABELLED, pictures
+from maskpack.common.errors import DataError
+from maskpack.datasets.prepare import prepare
+from maskpack.datasets.prepare.cars import LABELLED, pictures
 
 
 def annotate(path: Path, rows: list[dict[str, Any]]) -> None:

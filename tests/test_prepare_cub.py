@@ -9,9 +9,9 @@ import pytest
 from originals import cub, written
 from PIL import Image
 
-from maskpack.errors import DataError
-from maskpack.prepare import prepare
-from maskpack.prepare.cub import pictures
+from maskpack.common.errors import DataError
+from maskpack.datasets.prepare import prepare
+from maskpack.datasets.prepare.cub import pictures
 
 
 def edited(source: Path, name: str, before: str, after: str) -> None:

@@ -10,9 +10,9 @@ import pytest
 from originals import flowers, written
 from scipy.io import savemat
 
-from maskpack.errors import DataError
-from maskpack.prepare import prepare
-from maskpack.prepare.flowers import pictures
+from maskpack.common.errors import DataError
+from maskpack.datasets.prepare import prepare
+from maskpack.datasets.prepare.flowers import pictures
 from maskpack.tasks import open_task
 
 

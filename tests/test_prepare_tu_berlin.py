@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from originals import picture, sketches, written
 
-from maskpack.errors import DataError
-from maskpack.prepare import prepare
-from maskpack.prepare.tu_berlin import pictures
+from maskpack.common.errors import DataError
+from maskpack.datasets.prepare import prepare
+from maskpack.datasets.prepare.tu_berlin import pictures
 
 
 def test_sketches_are_copied_and_split(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from originals import picture, wikiart, written
 
-from maskpack.errors import DataError
-from maskpack.prepare import prepare
-from maskpack.prepare.wikiart import pictures
+from maskpack.common.errors import DataError
+from maskpack.datasets.prepare import prepare
+from maskpack.datasets.prepare.wikiart import pictures
 
 
 def refused(source: Path, match: str) -> None:

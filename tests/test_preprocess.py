@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from maskpack.errors import OptionError
-from maskpack.preprocess import AUTO_AUGMENTS, Augment, Preprocess, eval_transform, train_transform
+from maskpack.common.errors import OptionError
+from maskpack.common.preprocess import AUTO_AUGMENTS, Augment, Preprocess
+from maskpack.tasks.transforms import eval_transform, train_transform
 
 PLAIN = Preprocess(img_size=8, crop_pct=0.5, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
 WHOLE = Augment(crop_mode="resize", hflip=0.0)

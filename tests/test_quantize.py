@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskpack import codec, quantize
-from maskpack.quantize import RANGES, Floats, Shape, decode, encode
+from maskpack.packs import mask_codec as codec
+from maskpack.packs import number_codec as quantize
+from maskpack.packs.number_codec import RANGES, Floats, Shape, decode, encode
 
 SIGNED = ("int8", "int4", "int3", "int2")
 SHAPES = st.lists(st.lists(st.integers(0, 5), max_size=3).map(tuple), max_size=4)

@@ -11,11 +11,11 @@ from tinynet import TinyNet, write_pictures
 import maskpack
 from maskpack import methods
 from maskpack.backbones import from_module
-from maskpack.errors import OptionError, UnknownName
-from maskpack.masking import NORM_MODES
+from maskpack.common.errors import OptionError, UnknownName
 from maskpack.methods.base import Recipe
-from maskpack.recipes import RECIPES, with_recipe
-from maskpack.session import Options, check_recipe
+from maskpack.networks.masked import NORM_MODES
+from maskpack.training.named_recipes import RECIPES, with_recipe
+from maskpack.training.setup import Options, check_recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)

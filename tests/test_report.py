@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskpack import codec, report
-from maskpack.packed import Array, BackboneInfo, Pack, PackedTask, Stream, encode
-from maskpack.packfile import read, write
-from maskpack.report import (
+from maskpack.packs import mask_codec as codec
+from maskpack.packs.contents import Array, BackboneInfo, Pack, PackedTask, Stream, encode
+from maskpack.packs.file import read, write
+from maskpack.reports import describe as report
+from maskpack.reports.describe import (
     by_task,
     coefficient_rows,
     compare,

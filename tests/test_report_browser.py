@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from report_packs import affine, ksm, pack, piggyback, plain
 
-from maskpack.render import rendered
-from maskpack.summary import summarize
+from maskpack.reports.render import rendered
+from maskpack.reports.summary import summarize
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = [

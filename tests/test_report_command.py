@@ -13,11 +13,11 @@ from test_startup import ask, command
 from tinynet import write_pictures
 
 import maskpack
-from maskpack.errors import OptionError, PackFormatError
-from maskpack.packfile import read, write
-from maskpack.render import rendered
-from maskpack.strips import Example, Maker, write_strips
-from maskpack.summary import summarize
+from maskpack.common.errors import OptionError, PackFormatError
+from maskpack.packs.file import read, write
+from maskpack.reports.render import rendered
+from maskpack.reports.strips import Example, Maker, write_strips
+from maskpack.reports.summary import summarize
 
 
 @pytest.fixture

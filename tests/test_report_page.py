@@ -26,16 +26,16 @@ from report_packs import (
     style_info,
 )
 
-from maskpack.errors import DataError
-from maskpack.packed import Pack, encode
-from maskpack.render import FORMATS, rendered
-from maskpack.render.figures import Heat, Lines, Scatter
-from maskpack.render.gallery import draw_gallery, grids
-from maskpack.render.scatter import layout
-from maskpack.render.sections import LINES, sections
-from maskpack.render.wording import score_text
-from maskpack.strips import Example, Maker, read_strips, write_strips
-from maskpack.summary import summarize
+from maskpack.common.errors import DataError
+from maskpack.packs.contents import Pack, encode
+from maskpack.reports.render import FORMATS, rendered
+from maskpack.reports.render.figures import Heat, Lines, Scatter
+from maskpack.reports.render.gallery import draw_gallery, grids
+from maskpack.reports.render.scatter import layout
+from maskpack.reports.render.sections import LINES, sections
+from maskpack.reports.render.wording import score_text
+from maskpack.reports.strips import Example, Maker, read_strips, write_strips
+from maskpack.reports.summary import summarize
 
 HOSTILE = (
     "<script>alert(1)<b>",

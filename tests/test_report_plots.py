@@ -10,10 +10,10 @@ import pytest
 from report_packs import affine, info, ksm, pack, piggyback, plain
 from test_report_page import HOSTILE, hostile_pack
 
-from maskpack.errors import MaskpackError
-from maskpack.packed import Pack, PackedTask
-from maskpack.render.plots import write_plots
-from maskpack.summary import summarize
+from maskpack.common.errors import MaskpackError
+from maskpack.packs.contents import Pack, PackedTask
+from maskpack.reports.render.plots import write_plots
+from maskpack.reports.summary import summarize
 
 
 def zoo() -> Pack:

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from test_files import largest_file, names
 from torch import Tensor
 
-from maskpack.errors import MaskpackError, RunError
-from maskpack.runs import Run, State, environment, load_state, save_state
+from maskpack.common.errors import MaskpackError, RunError
+from maskpack.runs.folder import Run, State, environment, load_state, save_state
 
 OPTIONS = {"backbone": "tiny", "recipe": {"epochs": 3, "lr": 1e-4}, "include": [], "seed": 0}
 TENSORS = {"params/a.weight/scores": torch.arange(6.0).reshape(2, 3), "rng/cpu": torch.ones(8)}
@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 HOLD = """
 import sys, time
-from maskpack.runs import Run
+from maskpack.runs.folder import Run
 with Run(sys.argv[1]).locked():
     print("locked", flush=True)
     time.sleep(60)
@@ -131,7 +131,7 @@ with Run(sys.argv[1]).locked():
 
 FORK_AND_DIE = """
 import os, signal, sys, time
-from maskpack.runs import Run
+from maskpack.runs.folder import Run
 with Run(sys.argv[1]).locked():
     child = os.fork()
     if not child:

@@ -11,14 +11,14 @@ import tiny
 from tinynet import write_pictures
 
 import maskpack
-from maskpack import score
-from maskpack.errors import BackboneError
-from maskpack.packed import Pack
-from maskpack.packfile import read
-from maskpack.packing import pack_task
-from maskpack.report import wilson
-from maskpack.resolve import open_base
-from maskpack.score import Bases, masked_weights, score_task
+from maskpack.common.errors import BackboneError
+from maskpack.evaluation import task_row as score
+from maskpack.evaluation.task_row import Bases, masked_weights, score_task
+from maskpack.networks.serialize import pack_task
+from maskpack.packs.contents import Pack
+from maskpack.packs.file import read
+from maskpack.reports.describe import wilson
+from maskpack.runs.open import open_base
 
 # ---- the interval
 

@@ -10,15 +10,16 @@ import tiny
 import torch
 from torch import Tensor
 
-from maskpack import methods, packfile
+from maskpack import methods
 from maskpack.backbones.base import Backbone
-from maskpack.errors import MaskpackError, OptionError, RunError
-from maskpack.learn import learn
-from maskpack.packing import unpack_task
-from maskpack.resolve import merge, open_backbone, open_base, open_pack, pack_run
-from maskpack.runs import Run, State, load_state, save_state
-from maskpack.sequences import FILE, load_sequence, start_of
-from maskpack.session import Options, open_session
+from maskpack.common.errors import MaskpackError, OptionError, RunError
+from maskpack.networks.serialize import unpack_task
+from maskpack.packs import file as packfile
+from maskpack.runs.folder import Run, State, load_state, save_state
+from maskpack.runs.open import merge, open_backbone, open_base, open_pack, pack_run
+from maskpack.runs.sequence import FILE, load_sequence, start_of
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 RECIPE = {"epochs": 2, "batch_size": 4, "lr": 1e-2}
 

@@ -13,15 +13,17 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from maskpack import methods, packfile, shrink
+from maskpack import methods
 from maskpack.backbones import from_module
 from maskpack.backbones.base import Backbone
-from maskpack.errors import BackboneError, OptionError, PackFormatError
-from maskpack.network import task_network
-from maskpack.packed import Pack, PackedTask, encode
-from maskpack.packing import info_of, pack_task, unpack_task
-from maskpack.resolve import check_base
-from maskpack.shrink import KINDS, Storage, shrunk
+from maskpack.common.errors import BackboneError, OptionError, PackFormatError
+from maskpack.networks.build import task_network
+from maskpack.networks.serialize import info_of, pack_task, unpack_task
+from maskpack.packing.smaller import kinds as shrink
+from maskpack.packing.smaller.kinds import KINDS, Storage, shrunk
+from maskpack.packs import file as packfile
+from maskpack.packs.contents import Pack, PackedTask, encode
+from maskpack.runs.open import check_base
 
 RELATIVE = {"fp16": 2**-11, "int8": 0.01, "int4": 0.16, "int3": 0.35, "int2": 0.8}
 RELATIVE |= {"uint8": 0.01, "uint4": 0.16}

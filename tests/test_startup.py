@@ -74,9 +74,10 @@ def test_a_command_that_needs_no_torch_does_not_import_it(
     [
         "import maskpack",
         "import maskpack; maskpack.MaskpackError, maskpack.Pack, dir(maskpack)",
-        "from maskpack import packfile, report, tables, tasks, backbones, methods, preprocess",
-        "from maskpack.fetching import fetch_task, registry",
-        f"from maskpack import packfile; packfile.read({str(GOLDEN)!r}).task('birds').masks",
+        "from maskpack import tasks, backbones, methods; from maskpack.packs import file; "
+        "from maskpack.reports import describe, tables; from maskpack.common import preprocess",
+        "from maskpack.datasets import fetch_task, registry",
+        f"from maskpack.packs import file; file.read({str(GOLDEN)!r}).task('birds').masks",
     ],
 )
 def test_reading_in_python_does_not_import_torch(tmp_path: Path, code: str) -> None:

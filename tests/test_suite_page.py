@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from test_report_page import HOSTILE, Page
 
-from maskpack.render.figures import Heat, Lines, Scatter
-from maskpack.render.heat import draw_heat
-from maskpack.render.sections import LINES
-from maskpack.render.suite_figures import lower_is_better, sections_of
-from maskpack.render.suite_page import suite_page
+from maskpack.reports.render.figures import Heat, Lines, Scatter
+from maskpack.reports.render.heat import draw_heat
+from maskpack.reports.render.sections import LINES
+from maskpack.suites.tables.figures import lower_is_better, sections_of
+from maskpack.suites.tables.page import suite_page
 
 TASKS = ("birds", "cars", "flowers")
 

@@ -11,16 +11,16 @@ import tinysuite
 from processes import run_here
 from test_startup import ask, command
 
-from maskpack.errors import MaskpackError, OptionError, RunError, UnknownName
+from maskpack.common.errors import MaskpackError, OptionError, RunError, UnknownName
+from maskpack.common.preprocess import Augment, Preprocess
 from maskpack.methods.base import Recipe
-from maskpack.preprocess import Augment, Preprocess
-from maskpack.session import Options
 from maskpack.suites import builtin_suites
-from maskpack.suites.entries import BASE, Suite
+from maskpack.suites.definition import BASE, Suite
 from maskpack.suites.folder import SuiteFolder
-from maskpack.suites.keys import OPTIONS, fields_of, layered
+from maskpack.suites.options import OPTIONS, fields_of, layered
 from maskpack.suites.plan import chosen_cells, every_cell
-from maskpack.suites.reading import parse_suite, read_suite
+from maskpack.suites.read import parse_suite, read_suite
+from maskpack.training.setup import Options
 
 
 def suite(old: str = "", new: str = "") -> Suite:

@@ -11,15 +11,15 @@ import pytest
 import tinycifar
 
 import maskpack
-from maskpack.errors import DataError
-from maskpack.resolve import open_pack
-from maskpack.runs import Run
+from maskpack.common.errors import DataError
+from maskpack.runs.folder import Run
+from maskpack.runs.open import open_pack
 from maskpack.suites.first import beginning_with
-from maskpack.suites.keys import fields_of
+from maskpack.suites.options import fields_of
 from maskpack.suites.plan import every_cell
-from maskpack.suites.reading import Suite, parse_suite, read_suite
-from maskpack.tasks.split_cifar100 import SUPERCLASSES
-from maskpack.train import Stopped
+from maskpack.suites.read import Suite, parse_suite, read_suite
+from maskpack.tasks.classes.split_cifar100 import SUPERCLASSES
+from maskpack.training.trainer import Stopped
 
 NETWORK = "vgg16_bn_cifar-w0.001"  # 2 channels where there are 64
 TASKS = ("aquatic_mammals", "fish", "flowers")

@@ -13,15 +13,15 @@ from tinydecathlon import write_decathlon, write_json
 
 import maskpack
 from maskpack.cli import call
-from maskpack.decathlon import TASKS, decathlon_score
-from maskpack.errors import DataError, OptionError, RunError, UnknownName
-from maskpack.learn import learn
-from maskpack.packfile import read
-from maskpack.resolve import open_pack
-from maskpack.score import Bases
-from maskpack.session import Options, open_session
-from maskpack.submission import _accuracy, submit
-from maskpack.suites.reading import Suite, parse_suite, read_suite
+from maskpack.common.errors import DataError, OptionError, RunError, UnknownName
+from maskpack.datasets.decathlon import TASKS, decathlon_score
+from maskpack.evaluation.decathlon_answers import _accuracy, submit
+from maskpack.evaluation.task_row import Bases
+from maskpack.packs.file import read
+from maskpack.runs.open import open_pack
+from maskpack.suites.read import Suite, parse_suite, read_suite
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 TINY = {"epochs": "1", "batch-size": "2", "decay-epochs": "1"}
 METHODS = ["classifier-only", "piggyback"]

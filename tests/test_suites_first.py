@@ -10,11 +10,11 @@ import tinysuite
 from processes import run
 
 import maskpack
-from maskpack.errors import MaskpackError, OptionError, RunError, UnknownName
+from maskpack.common.errors import MaskpackError, OptionError, RunError, UnknownName
 from maskpack.suites.first import beginning_with
 from maskpack.suites.plan import every_cell
-from maskpack.suites.reading import Suite, parse_suite, read_suite
-from maskpack.suites.running import planned
+from maskpack.suites.read import Suite, parse_suite, read_suite
+from maskpack.suites.run import planned
 
 TEXT = (
     tinysuite.TEXT

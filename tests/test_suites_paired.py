@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from maskpack.answers import Answers
-from maskpack.suites.paired import FEW, Paired, holm, p_value, pair, paired_rows
+from maskpack.suites.tables.paired import FEW, Paired, holm, p_value, pair, paired_rows
+from maskpack.tasks.answers import Answers
 
 
 def of(right: str) -> Answers:

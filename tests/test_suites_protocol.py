@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maskpack.suites.protocol import TEST, marked, protocol_notes, protocol_rows
+from maskpack.suites.tables.protocol import TEST, marked, protocol_notes, protocol_rows
 
 
 def run(**changes: Any) -> dict[str, Any]:

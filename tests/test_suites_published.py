@@ -18,8 +18,8 @@ from test_tasks_voc import devkit
 
 import maskpack
 from maskpack.backbones.base import seeded
-from maskpack.perceptual import VGG16Features, open_features
-from maskpack.suites.reading import Suite, parse_suite, read_suite
+from maskpack.suites.read import Suite, parse_suite, read_suite
+from maskpack.tasks.dense.perceptual_loss import VGG16Features, open_features
 
 # on a picture or two a split: all of them train, and none is left to choose the epoch by
 TINY = """

@@ -11,12 +11,12 @@ from test_suites_run import row, rows
 from tinyrivals import TEXT
 
 import maskpack
-from maskpack.errors import OptionError, RunError, UnknownName
-from maskpack.resolve import open_pack
-from maskpack.runs import Run
-from maskpack.score import score_task
+from maskpack.common.errors import OptionError, RunError, UnknownName
+from maskpack.evaluation.task_row import score_task
+from maskpack.runs.folder import Run
+from maskpack.runs.open import open_pack
 from maskpack.suites.plan import every_cell
-from maskpack.suites.reading import parse_suite
+from maskpack.suites.read import parse_suite
 
 EWC = TEXT.replace("[tasks.warm]", "[methods.ewc]\nsequence = true\n[tasks.warm]")
 

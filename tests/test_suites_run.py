@@ -16,16 +16,16 @@ from processes import run, start
 from tinysuite import METHODS, TEXT
 
 import maskpack
-from maskpack import packfile
-from maskpack.errors import MaskpackError, OptionError
-from maskpack.evaluate import evaluate
-from maskpack.packing import unpack_task
-from maskpack.resolve import open_pack
-from maskpack.runs import Run
-from maskpack.score import Bases, open_exam, score_task
-from maskpack.suites.reading import parse_suite
-from maskpack.suites.training import Told
-from maskpack.train import Stopped
+from maskpack.common.errors import MaskpackError, OptionError
+from maskpack.evaluation.evaluate import evaluate
+from maskpack.evaluation.task_row import Bases, open_exam, score_task
+from maskpack.networks.serialize import unpack_task
+from maskpack.packs import file as packfile
+from maskpack.runs.folder import Run
+from maskpack.runs.open import open_pack
+from maskpack.suites.read import parse_suite
+from maskpack.suites.train import Told
+from maskpack.training.trainer import Stopped
 
 CELLS = 11
 LINE = "[methods.affine]\n"

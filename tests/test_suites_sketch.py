@@ -12,10 +12,10 @@ from processes import run_here
 from test_suites_run import row
 
 import maskpack
-from maskpack.errors import OptionError, RunError
-from maskpack.resolve import open_pack
-from maskpack.suites.entries import Suite
-from maskpack.suites.reading import on_backbone, parse_suite, read_suite
+from maskpack.common.errors import OptionError, RunError
+from maskpack.runs.open import open_pack
+from maskpack.suites.definition import Suite
+from maskpack.suites.read import on_backbone, parse_suite, read_suite
 
 NAME = "imagenet-to-sketch"
 FOLDERS = {

@@ -14,15 +14,15 @@ import tinynet
 from test_startup import ask, command
 
 import maskpack
-from maskpack import packfile
-from maskpack.accounting import SCOPES, account
-from maskpack.answers import FILE, read_answers
-from maskpack.errors import MaskpackError, OptionError, RunError, UnknownName
-from maskpack.report import content
-from maskpack.suites.reading import parse_suite
-from maskpack.suites.running import open_suite
-from maskpack.suites.tidy import COLUMNS, tidy_csv, tidy_rows
-from maskpack.suites.written import shown_tables, write_tables
+from maskpack.common.errors import MaskpackError, OptionError, RunError, UnknownName
+from maskpack.packs import file as packfile
+from maskpack.reports.describe import content
+from maskpack.reports.paper_sizes import SCOPES, account
+from maskpack.suites.read import parse_suite
+from maskpack.suites.run import open_suite
+from maskpack.suites.tables.long_table import COLUMNS, tidy_csv, tidy_rows
+from maskpack.suites.tables.write import shown_tables, write_tables
+from maskpack.tasks.answers import FILE, read_answers
 
 TEXT = """
 title = "Two"

@@ -22,9 +22,9 @@ from report_packs import (
     style_info,
 )
 
-from maskpack.packed import encode
-from maskpack.report import compare, describe, wilson
-from maskpack.summary import distinct, original_name, pareto_front, scores, summarize
+from maskpack.packs.contents import encode
+from maskpack.reports.describe import compare, describe, wilson
+from maskpack.reports.summary import distinct, original_name, pareto_front, scores, summarize
 
 # ---- the front
 

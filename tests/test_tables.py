@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maskpack.tables import print_json, print_jsonl, print_rows
+from maskpack.reports.tables import print_json, print_jsonl, print_rows
 
 ROWS: list[dict[str, Any]] = [
     {"task": "task", "bytes": 1234567, "ones": 0.98765432, "zeros": {"task": 0.25, "bits": None}},

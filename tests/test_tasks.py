@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import maskpack.tasks
-from maskpack.errors import DataError, UnknownName
-from maskpack.preprocess import Augment
+from maskpack.common.errors import DataError, UnknownName
+from maskpack.common.preprocess import Augment
 from maskpack.tasks import (
     BUILTIN,
     DECATHLON,
@@ -50,7 +50,7 @@ def test_builtin_classes_are_in_order_and_licensed() -> None:
         classes = open_task(name).describe()["classes"]
         assert isinstance(classes, list)
         assert classes == sorted(classes)
-        folder = Path(maskpack.tasks.__file__).parent / "builtin" / name
+        folder = Path(maskpack.tasks.__file__).parent / "classes" / "builtin" / name
         assert "Permission is hereby granted" in (folder / "LICENSE").read_text()
 
 
@@ -61,7 +61,7 @@ def test_builtin_sketches_are_dark_on_white_and_fashion_light_on_black() -> None
 
 
 def test_builtin_tasks_are_small() -> None:
-    folder = Path(maskpack.tasks.__file__).parent / "builtin"
+    folder = Path(maskpack.tasks.__file__).parent / "classes" / "builtin"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 4_000_000
 
 

@@ -14,11 +14,11 @@ import tinycifar
 import torchvision.datasets
 from PIL import Image
 
-from maskpack.errors import DataError, MaskpackError, OptionError, UnknownName
-from maskpack.packfile import check_task_name
-from maskpack.preprocess import Augment
+from maskpack.common.errors import DataError, MaskpackError, OptionError, UnknownName
+from maskpack.common.preprocess import Augment
+from maskpack.packs.file import check_task_name
 from maskpack.tasks import SPLIT_CIFAR100, Classification, open_task
-from maskpack.tasks.split_cifar100 import CLASSES, RECORD, SUPERCLASSES
+from maskpack.tasks.classes.split_cifar100 import CLASSES, RECORD, SUPERCLASSES
 
 FISH = "cifar100-fish"
 

@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools import mask as runs
 from pycocotools.coco import COCO
 
-from maskpack.errors import DataError, OptionError
+from maskpack.common.errors import DataError, OptionError
 from maskpack.tasks import described_task, open_task
 
 WIDTH, HEIGHT = 6, 4
@@ -219,7 +219,7 @@ def test_panoptic_needs_no_pycocotools(tmp_path: Path, monkeypatch: pytest.Monke
 def without_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     missing = lambda name: None if name == "pycocotools" else real(name)  # noqa: E731
-    monkeypatch.setattr("maskpack.tasks.coco.find_spec", missing)
+    monkeypatch.setattr("maskpack.tasks.dense.coco.find_spec", missing)
 
 
 # ---- what is wrong with a folder

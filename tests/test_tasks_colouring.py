@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskpack.errors import DataError, OptionError
-from maskpack.learn import learn
-from maskpack.preprocess import Augment, Preprocess
-from maskpack.session import Options, open_session
+from maskpack.common.errors import DataError, OptionError
+from maskpack.common.preprocess import Augment, Preprocess
 from maskpack.tasks import open_task
-from maskpack.tasks.colouring import SCALE, Colouring, ColouringOptions, lab_to_rgb, to_lab
-from maskpack.tasks.pictures import AutoEncode, picture_loss, ssim, to_image, to_tensor
+from maskpack.tasks.dense.colouring import SCALE, Colouring, ColouringOptions, lab_to_rgb, to_lab
+from maskpack.tasks.dense.picture import AutoEncode, picture_loss, ssim, to_image, to_tensor
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 RGB = Colouring("colouring", {})
 AB = Colouring("colouring", {}, ColouringOptions(values="ab"))

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from tinydecathlon import CLASSES, write_decathlon, write_json
 
-from maskpack.decathlon import TASKS
-from maskpack.errors import DataError, OptionError, UnknownName
-from maskpack.packfile import check_task_name
-from maskpack.preprocess import Augment
+from maskpack.common.errors import DataError, OptionError, UnknownName
+from maskpack.common.preprocess import Augment
+from maskpack.datasets.decathlon import TASKS
+from maskpack.packs.file import check_task_name
 from maskpack.tasks import DECATHLON, KNOWN, open_task
-from maskpack.tasks.decathlon import category_id, pictures_of
+from maskpack.tasks.classes.decathlon import category_id, pictures_of
 
 
 @pytest.fixture(scope="module")

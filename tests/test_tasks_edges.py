@@ -10,14 +10,14 @@ import tinydense
 import torch
 from PIL import Image
 
-from maskpack.errors import DataError, OptionError
-from maskpack.learn import learn
-from maskpack.preprocess import Augment, Preprocess
-from maskpack.resolve import open_pack
-from maskpack.score import Bases, score_task
-from maskpack.session import Options, open_session
+from maskpack.common.errors import DataError, OptionError
+from maskpack.common.preprocess import Augment, Preprocess
+from maskpack.evaluation.task_row import Bases, score_task
+from maskpack.runs.open import open_pack
 from maskpack.tasks import Dense, described_task, open_task
-from maskpack.tasks.edges import edges
+from maskpack.tasks.dense.edges import edges
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 SIZE = 20  # pixels of a picture's side
 PREPROCESS = Preprocess(img_size=16, crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maskpack.errors import DataError
+from maskpack.common.errors import DataError
 from maskpack.tasks import open_task
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskpack.errors import DataError
+from maskpack.common.errors import DataError
 from maskpack.tasks import open_task
-from maskpack.tasks.idx import read_idx
+from maskpack.tasks.classes.idx import read_idx
 
 
 def idx(shape: tuple[int, ...], body: bytes | None = None, kind: int = 8) -> bytes:

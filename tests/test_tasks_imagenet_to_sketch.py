@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from originals import ORIGINALS, cars, cub, flowers, picture
 
-import maskpack.fetching
-from maskpack.errors import DataError
-from maskpack.prepare import PREPARE, prepare
+import maskpack.datasets
+from maskpack.common.errors import DataError
+from maskpack.datasets.prepare import PREPARE, prepare
 from maskpack.tasks import KNOWN, TORCHVISION, open_task
-from maskpack.tasks.imagenet_to_sketch import IMAGENET_TO_SKETCH
+from maskpack.tasks.classes.imagenet_to_sketch import IMAGENET_TO_SKETCH
 
 PUBLISHED = {  # classes, train, test, folder in papers' copies
     "cubs": (200, 5994, 5794, "cubs_cropped"),
@@ -49,7 +49,7 @@ def test_entries_are_as_published() -> None:
     assert found == PUBLISHED
     assert set(IMAGENET_TO_SKETCH) == set(PREPARE)
     assert len(set(KNOWN)) == len(KNOWN) and set(IMAGENET_TO_SKETCH) <= set(KNOWN)
-    sources = {*maskpack.fetching.SOURCES, *maskpack.fetching.BY_HAND}
+    sources = {*maskpack.datasets.SOURCES, *maskpack.datasets.BY_HAND}
     assert set(IMAGENET_TO_SKETCH) <= sources
 
 
@@ -159,7 +159,7 @@ def test_download_fetches_what_is_missing(
         asked.append((name, root))
         return prepare(name, cub(tmp_path / "from"), root).folder
 
-    monkeypatch.setattr(maskpack.fetching, "fetch_task", fetch)
+    monkeypatch.setattr(maskpack.datasets, "fetch_task", fetch)
     root = None if given is None else tmp_path / given
     for _ in range(2):  # fetched once
         assert open_task("cubs", root, download=True).outputs() == 2

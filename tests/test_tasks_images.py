@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskpack.errors import DataError
+from maskpack.common.errors import DataError
 from maskpack.tasks.images import ImageFiles, read_image, to_rgb
 
 

@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskpack.errors import DataError, OptionError
-from maskpack.preprocess import Augment, Preprocess, train_transform
+from maskpack.common.errors import DataError, OptionError
+from maskpack.common.preprocess import Augment, Preprocess
 from maskpack.tasks import Subset, open_task
 from maskpack.tasks.base import PictureOnly
 from maskpack.tasks.images import ImageFiles
 from maskpack.tasks.loading import Transformed, batches, count_batches
+from maskpack.tasks.transforms import train_transform
 
 DATA = Subset(open_task("fashion").dataset("train"), list(range(0, 2000, 87)))  # 23 pictures
 TRANSFORM = PictureOnly(

@@ -10,12 +10,12 @@ import pytest
 import tinydense
 from PIL import Image
 
-from maskpack.errors import DataError, UnknownName
-from maskpack.learn import learn
-from maskpack.resolve import open_pack
-from maskpack.score import Bases, score_task
-from maskpack.session import Options, open_session
+from maskpack.common.errors import DataError, UnknownName
+from maskpack.evaluation.task_row import Bases, score_task
+from maskpack.runs.open import open_pack
 from maskpack.tasks import open_task
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 NUMBERS = np.array([[0, 1, 2], [2, 255, 0]], dtype=np.uint8)
 BINARY = np.array([[0, 255, 255], [0, 0, 255]], dtype=np.uint8)

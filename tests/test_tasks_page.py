@@ -8,14 +8,14 @@ import re
 import pytest
 from shell import ROOT
 
-from maskpack.tasks.coco import CocoOptions
-from maskpack.tasks.colouring import ColouringOptions
-from maskpack.tasks.edges import EdgeOptions
-from maskpack.tasks.image_to_image import IMAGE_TO_IMAGE
-from maskpack.tasks.pictures import PictureOptions
-from maskpack.tasks.segmentation import SegmentationOptions
-from maskpack.tasks.style import StyleOptions
-from maskpack.tasks.voc import VocOptions
+from maskpack.tasks.dense import IMAGE_TO_IMAGE
+from maskpack.tasks.dense.coco import CocoOptions
+from maskpack.tasks.dense.colouring import ColouringOptions
+from maskpack.tasks.dense.edges import EdgeOptions
+from maskpack.tasks.dense.picture import PictureOptions
+from maskpack.tasks.dense.segmentation import SegmentationOptions
+from maskpack.tasks.dense.style import StyleOptions
+from maskpack.tasks.dense.voc import VocOptions
 
 PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 

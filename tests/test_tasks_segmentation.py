@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskpack.errors import DataError, OptionError
-from maskpack.preprocess import Augment, Preprocess
+from maskpack.common.errors import DataError, OptionError
+from maskpack.common.preprocess import Augment, Preprocess
 from maskpack.tasks import described_task
-from maskpack.tasks.dense import make_options
-from maskpack.tasks.segmentation import IGNORE, IoUMeter, Segmentation, voc_palette
+from maskpack.tasks.dense.base import make_options
+from maskpack.tasks.dense.segmentation import IGNORE, IoUMeter, Segmentation, voc_palette
 
 LOSSES = ["ce", "l1", "l2", "adversarial"]
 

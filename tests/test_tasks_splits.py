@@ -9,7 +9,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskpack.errors import OptionError
+from maskpack.common.errors import OptionError
 from maskpack.tasks import Subset, carve_validation, open_task
 from maskpack.tasks.splits import SPLIT_SEED, is_carved, train_and_val
 

@@ -16,23 +16,23 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maskpack import perceptual
 from maskpack.backbones.base import seeded
-from maskpack.errors import BackboneError, DataError, OptionError
-from maskpack.evaluate import evaluate_batches
-from maskpack.learn import learn
-from maskpack.perceptual import (
+from maskpack.common.errors import BackboneError, DataError, OptionError
+from maskpack.evaluation.evaluate import evaluate_batches
+from maskpack.evaluation.task_row import Bases, score_task
+from maskpack.runs.open import open_pack
+from maskpack.tasks import described_task, open_task
+from maskpack.tasks.dense import perceptual_loss as perceptual
+from maskpack.tasks.dense.perceptual_loss import (
     StyleLoss,
     VGG16Features,
     gram_matrix,
     open_features,
     total_variation,
 )
-from maskpack.resolve import open_pack
-from maskpack.score import Bases, score_task
-from maskpack.session import Options, open_session
-from maskpack.tasks import described_task, open_task
-from maskpack.tasks.style import StyleTransfer
+from maskpack.tasks.dense.style import StyleTransfer
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 PARTS = ("content loss", "style loss", "variation loss")
 

@@ -20,9 +20,9 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from maskpack.errors import DataError
+from maskpack.common.errors import DataError
 from maskpack.tasks import TORCHVISION, open_task
-from maskpack.tasks.torchvision_tasks import cache_folder
+from maskpack.tasks.classes.torchvision_tasks import cache_folder
 
 RNG = np.random.default_rng(0)
 Patch = pytest.MonkeyPatch

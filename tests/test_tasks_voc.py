@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskpack.errors import DataError, OptionError, UnknownName
+from maskpack.common.errors import DataError, OptionError, UnknownName
 from maskpack.tasks import described_task, open_task
-from maskpack.tasks.segmentation import voc_palette
+from maskpack.tasks.dense.segmentation import voc_palette
 
 NUMBERS = np.array([[0, 255, 15], [255, 1, 20]], dtype=np.uint8)
 TRAIN, VAL = ["2007_000032", "2007_000039"], ["2008_000007"]

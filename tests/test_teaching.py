@@ -9,9 +9,9 @@ import pytest
 from tinynet import write_pictures
 
 import maskpack
-from maskpack.errors import MaskpackError, OptionError
-from maskpack.resolve import open_pack
-from maskpack.runs import Run
+from maskpack.common.errors import MaskpackError, OptionError
+from maskpack.runs.folder import Run
+from maskpack.runs.open import open_pack
 
 
 def fit(folder: Path, name: str, pictures: str = "pictures", **more: Any) -> Run:

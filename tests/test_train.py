@@ -18,19 +18,19 @@ from torch.nn.functional import cross_entropy
 
 from maskpack import methods
 from maskpack.backbones.base import Backbone
-from maskpack.coded_size import coded_size
-from maskpack.errors import OptionError, TrainingError
-from maskpack.learn import advice
-from maskpack.masking import MaskedNetwork
+from maskpack.common.errors import OptionError, TrainingError
+from maskpack.common.preprocess import Augment
 from maskpack.methods.base import Recipe
 from maskpack.methods.schedule import lr_factor
-from maskpack.network import task_network
-from maskpack.preprocess import Augment
-from maskpack.runs import State
-from maskpack.session import check_recipe
+from maskpack.networks.build import task_network
+from maskpack.networks.masked import MaskedNetwork
+from maskpack.runs.folder import State
 from maskpack.tasks import Classification
-from maskpack.teaching import soft_loss
-from maskpack.train import (
+from maskpack.training.setup import check_recipe
+from maskpack.training.size_penalty import coded_size
+from maskpack.training.teacher import soft_loss
+from maskpack.training.train_run import advice
+from maskpack.training.trainer import (
     EpochDone,
     Progress,
     Stopped,

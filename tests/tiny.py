@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from maskpack.backbones.base import Backbone, make_backbone, seeded
-from maskpack.preprocess import Augment, Preprocess
+from maskpack.common.preprocess import Augment, Preprocess
 from maskpack.tasks import Classification
 
 SIZE = 8  # pixels

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maskpack.tasks.split_cifar100 import CLASSES, SUPERCLASSES
+from maskpack.tasks.classes.split_cifar100 import CLASSES, SUPERCLASSES
 
 COUNTS = {"train": 4, "test": 2}  # pictures a class
 

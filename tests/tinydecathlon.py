@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskpack.decathlon import TASKS
+from maskpack.datasets.decathlon import TASKS
 
 SIZES = {"train": 4, "val": 2, "test": 2}  # pictures by split, half of them of each class
 CLASSES = ("Class110", "Class12")

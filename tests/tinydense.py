@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from maskpack.backbones.base import Backbone, make_backbone, seeded
-from maskpack.preprocess import Preprocess
+from maskpack.common.preprocess import Preprocess
 
 SIZE = 16  # pixels
 PARTS = {"encoder": ("down",), "blocks": ("block1", "block2"), "decoder": ("up",)}

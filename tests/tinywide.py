@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from maskpack.backbones.base import seeded
-from maskpack.widening import Widened, surrounded
+from maskpack.backbones.widening import Widened, surrounded
 
 NAMES = {1.0: "tinywide:narrow", 1.5: "tinywide:wide", 2.0: "tinywide:wider"}
 

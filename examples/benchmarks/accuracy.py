@@ -21,14 +21,15 @@ from pathlib import Path
 
 import torch
 
-from maskpack import packfile, score_task
-from maskpack.learn import learn
-from maskpack.resolve import pack_run, recoded
-from maskpack.runs import Run
-from maskpack.score import Bases
-from maskpack.session import Options, open_session
-from maskpack.shrink import Storage
-from maskpack.storing import stored
+from maskpack import score_task
+from maskpack.evaluation.task_row import Bases
+from maskpack.packing.smaller.kinds import Storage
+from maskpack.packing.smaller.rescore import stored
+from maskpack.packs import file as packfile
+from maskpack.runs.folder import Run
+from maskpack.runs.open import pack_run, recoded
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 ROWS = {  # label: method, norms
     "classifier-only": ("classifier-only", "frozen"),

@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from maskpack import bits, codec, packfile
-from maskpack.packed import BITS
+from maskpack.packs import bits
+from maskpack.packs import file as packfile
+from maskpack.packs import mask_codec as codec
+from maskpack.packs.contents import BITS
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99, 0.995, 0.999)
 
@@ -38,7 +40,7 @@ def mask_counts(name: str) -> list[int]:
     import torchvision
 
     from maskpack.backbones.base import find_head
-    from maskpack.layers import find_layers
+    from maskpack.backbones.layers import find_layers
 
     with torch.device("meta"):
         network = torchvision.models.get_model(name, weights=None)

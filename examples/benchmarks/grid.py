@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import maskpack
-from maskpack.evaluate import evaluate
-from maskpack.packing import unpack_task
-from maskpack.preprocess import Augment, Preprocess
-from maskpack.resolve import open_base, open_pack
-from maskpack.suites.entries import Suite
-from maskpack.suites.reading import parse_suite, read_suite
+from maskpack.common.preprocess import Augment, Preprocess
+from maskpack.evaluation.evaluate import evaluate
+from maskpack.networks.serialize import unpack_task
+from maskpack.runs.open import open_base, open_pack
+from maskpack.suites.definition import Suite
+from maskpack.suites.read import parse_suite, read_suite
 from maskpack.tasks import open_task
 from maskpack.tasks.splits import train_and_val
 

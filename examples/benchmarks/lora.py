@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from maskpack.backbones.base import Backbone, replace_head
-from maskpack.packed import PackedTask
-from maskpack.packing import unpack_task
-from maskpack.resolve import open_base, open_pack
+from maskpack.networks.serialize import unpack_task
+from maskpack.packs.contents import PackedTask
+from maskpack.runs.open import open_base, open_pack
 
 FILE = "adapter_model.safetensors"
 

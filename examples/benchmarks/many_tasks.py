@@ -22,14 +22,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from maskpack import open_backbone, packfile
+from maskpack import open_backbone
 from maskpack.backbones.base import Backbone
-from maskpack.layers import find_layers
+from maskpack.backbones.layers import find_layers
+from maskpack.common.preprocess import Augment
 from maskpack.methods.base import Recipe
-from maskpack.packed import Pack, PackedTask, encode
-from maskpack.packing import info_of, unpack_task
-from maskpack.preprocess import Augment
-from maskpack.resolve import recoded
+from maskpack.networks.serialize import info_of, unpack_task
+from maskpack.packs import file as packfile
+from maskpack.packs.contents import Pack, PackedTask, encode
+from maskpack.runs.open import recoded
 
 CLASSES = [f"class {letter}" for letter in "ABCDEFGHIJ"]
 COUNTS = (1, 10, 100)

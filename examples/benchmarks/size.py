@@ -47,9 +47,9 @@ from stored import Storage, Trained
 from torch import Tensor, nn
 from trained import Training, options, place, run_path, say, train_all
 
-from maskpack.evaluate import evaluate
-from maskpack.recipes import RARE
-from maskpack.session import Session, open_session
+from maskpack.evaluation.evaluate import evaluate
+from maskpack.training.named_recipes import RARE
+from maskpack.training.setup import Session, open_session
 
 Z95 = 1.96
 

@@ -15,14 +15,15 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from maskpack import from_checkpoint, packfile
+from maskpack import from_checkpoint
 from maskpack.backbones.base import replace_head
-from maskpack.masking import set_weights
-from maskpack.packed import Pack
-from maskpack.packing import unpack_task
-from maskpack.resolve import open_pack, recoded
-from maskpack.session import Session
-from maskpack.shrink import Storage, shrunk
+from maskpack.networks.masked import set_weights
+from maskpack.networks.serialize import unpack_task
+from maskpack.packing.smaller.kinds import Storage, shrunk
+from maskpack.packs import file as packfile
+from maskpack.packs.contents import Pack
+from maskpack.runs.open import open_pack, recoded
+from maskpack.training.setup import Session
 
 HALVES = Storage(head="fp16", norms="fp16", coefficients="fp16", weights="fp16")
 LEVEL = 19

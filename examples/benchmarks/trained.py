@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from maskpack import methods
-from maskpack.learn import learn
-from maskpack.runs import Run
-from maskpack.session import Options, open_session
+from maskpack.runs.folder import Run
+from maskpack.training.setup import Options, open_session
+from maskpack.training.train_run import learn
 
 GRID = (1e-4, 3e-4, 1e-3)
 LORA_GRID = (1e-3, 3e-3, 1e-2)  # factors of a product want larger steps than weights

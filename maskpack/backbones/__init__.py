@@ -35,13 +35,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskpack.errors import BackboneError, UnknownName
+from maskpack.common.errors import BackboneError, UnknownName
 
 if TYPE_CHECKING:
     from torch import nn
 
     from maskpack.backbones.base import Backbone
-    from maskpack.preprocess import Preprocess
+    from maskpack.common.preprocess import Preprocess
 
 RUN_PREFIX = "run:"
 TIMM_PREFIX = "timm:"
@@ -138,7 +138,7 @@ def open_backbone(
 
         return vgg_cifar.build(name, chosen, seed, head)
     if names_code(name):
-        from maskpack.backbones import callables
+        from maskpack.backbones import user_function as callables
 
         return callables.build(name, chosen, seed, head)
 
@@ -175,8 +175,8 @@ def from_module(
     `parts` names the modules of an encoder-decoder: {"encoder": ["down"], "decoder": ["up"]}.
     """
     from maskpack.backbones.base import make_backbone
-    from maskpack.backbones.callables import check_parts
-    from maskpack.preprocess import Preprocess
+    from maskpack.backbones.user_function import check_parts
+    from maskpack.common.preprocess import Preprocess
 
     inside = check_parts(name, module, parts)
     return make_backbone(name, module, preprocess or Preprocess(), head, parts=inside)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from maskpack.errors import BackboneError, UnknownName
-from maskpack.preprocess import Preprocess
+from maskpack.common.errors import BackboneError, UnknownName
+from maskpack.common.preprocess import Preprocess
 
 # BatchNorm's step counter: changes no output, and old files do not have it.
 COUNTER = "num_batches_tracked"

@@ -17,8 +17,8 @@ from maskpack.backbones.base import Backbone, make_backbone, seeded
 from maskpack.backbones.imagenet import check_hash
 from maskpack.backbones.timm_models import import_timm
 from maskpack.backbones.weights import fit_weights, read_weights
-from maskpack.errors import BackboneError
-from maskpack.preprocess import Preprocess
+from maskpack.common.errors import BackboneError
+from maskpack.common.preprocess import Preprocess
 
 HEAD = "classifier"
 IMG_SIZE = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from maskpack.backbones import open_backbone, resnet_generator, unet
 from maskpack.backbones.base import Backbone, make_backbone, seeded
 from maskpack.backbones.decoder import Decoder
-from maskpack.backbones.taps import Tap, cut_to_taps, features
+from maskpack.backbones.encoder_taps import Tap, cut_to_taps, features
 from maskpack.backbones.weights import fit_weights, read_weights
-from maskpack.errors import BackboneError, UnknownName
-from maskpack.preprocess import Preprocess
+from maskpack.common.errors import BackboneError, UnknownName
+from maskpack.common.preprocess import Preprocess
 
 HEAD = "head"
 WIDTHS = (16, 32, 64, 128, 256)  # of a decoder behind a classifier, full size first

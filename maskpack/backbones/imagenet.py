@@ -19,8 +19,8 @@ from torchvision.models import WeightsEnum
 from maskpack.backbones import EFFICIENTNET_LITE, ENCODER_DECODERS, VGG_CIFAR
 from maskpack.backbones.base import Backbone, find_head, make_backbone, seeded
 from maskpack.backbones.weights import fit_weights, read_weights
-from maskpack.errors import BackboneError, UnknownName
-from maskpack.preprocess import Preprocess
+from maskpack.common.errors import BackboneError, UnknownName
+from maskpack.common.preprocess import Preprocess
 
 # The set of the papers. torchvision's DEFAULT is often another one, and moves.
 PAPERS = "IMAGENET1K_V1"

@@ -14,7 +14,7 @@ from torchvision.models import WeightsEnum
 from maskpack.backbones.base import Backbone, make_backbone, seeded
 from maskpack.backbones.imagenet import choose_set, fetch
 from maskpack.backbones.weights import fit_weights, read_weights
-from maskpack.preprocess import Preprocess
+from maskpack.common.preprocess import Preprocess
 
 COCO = "COCO_WITH_VOC_LABELS_V1"  # 21 classes: Pascal VOC's 20 and the background
 LAST = "classifier.head"  # LRASPP's two last layers as one

@@ -14,8 +14,8 @@ from torch import nn
 from maskpack.backbones import TIMM_PREFIX
 from maskpack.backbones.base import Backbone, find_head, make_backbone, seeded
 from maskpack.backbones.weights import fit_weights, read_weights
-from maskpack.errors import BackboneError, UnknownName
-from maskpack.preprocess import Preprocess
+from maskpack.common.errors import BackboneError, UnknownName
+from maskpack.common.preprocess import Preprocess
 
 # Networks whose pretrained form ends in features get a last layer of this width, replaced later.
 CLASSES = 1000

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from maskpack.backbones import VGG_CIFAR
 from maskpack.backbones.base import Backbone, make_backbone, seeded
 from maskpack.backbones.weights import fit_weights, read_weights
-from maskpack.errors import BackboneError, UnknownName
-from maskpack.preprocess import Preprocess
-from maskpack.widening import Widened, surrounded
+from maskpack.backbones.widening import Widened, surrounded
+from maskpack.common.errors import BackboneError, UnknownName
+from maskpack.common.preprocess import Preprocess
 
 HEAD = "head"
 PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0: halve
@@ -77,7 +77,7 @@ class VGG(nn.Module):
         x = torch.relu(self.fc6(x))
         return self.head(torch.relu(self.fc7(x)))
 
-    # ---- maskpack.widening.Widenable
+    # ---- maskpack.backbones.widening.Widenable
 
     def name_of_width(self, width: float) -> str:
         return name_of_width(width)

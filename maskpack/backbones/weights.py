@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from maskpack.backbones import WEIGHT_SUFFIXES
 from maskpack.backbones.base import COUNTER
-from maskpack.errors import BackboneError
+from maskpack.common.errors import BackboneError
 
 # Where training scripts keep the tensors inside a checkpoint. An averaged copy comes first: it is
 # the one whose accuracy was published (timm chooses in the same order).

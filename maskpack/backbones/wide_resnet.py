@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from maskpack.backbones.base import Backbone, make_backbone, seeded
 from maskpack.backbones.weights import fit_weights, read_weights
-from maskpack.errors import UnknownName
-from maskpack.preprocess import Preprocess
+from maskpack.common.errors import UnknownName
+from maskpack.common.preprocess import Preprocess
 
 STEM = 16
 WIDTHS = (64, 128, 256)

@@ -7,7 +7,7 @@ import os
 import sys
 
 from maskpack.cli.app import app, call, verbosity
-from maskpack.errors import MaskpackError
+from maskpack.common.errors import MaskpackError
 
 # importing a command adds it to the app; --help lists them in this order
 # isort: off

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from maskpack.errors import OptionError
+from maskpack.common.errors import OptionError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,7 +105,7 @@ def one_format(
     name: str | None, *, json: bool = False, csv: bool = False, md: bool = False
 ) -> str | None:
     """The one format asked for; None where none is."""
-    from maskpack.tables import FORMATS
+    from maskpack.reports.tables import FORMATS
 
     short = {"json": json, "csv": csv, "md": md}
     asked = {given for given, on in short.items() if on} | ({name} if name is not None else set())
@@ -120,7 +120,7 @@ def print_as(
     format: str | None, value: Any, tables: list[tuple[str, list[dict[str, Any]]]]
 ) -> None:
     """The value as JSON (a list's items one a line as jsonl), or the tables in another format."""
-    from maskpack.tables import print_json, print_jsonl, print_rows
+    from maskpack.reports.tables import print_json, print_jsonl, print_rows
 
     if format == "json":
         print_json(value)

@@ -10,8 +10,8 @@ import typer
 from maskpack.cli.app import stderr, verbosity
 
 if TYPE_CHECKING:
-    from maskpack.convert.taught import Taught
-    from maskpack.packed import Pack
+    from maskpack.packing.convert.taught import Taught
+    from maskpack.packs.contents import Pack
 
 PANEL = "Fine-tuned networks"
 ONLY = ("backbone", "weights", "task", "data", "img_size", "train_crop_mode", "distill")
@@ -68,9 +68,9 @@ def checkpoints(given: dict[str, Any]) -> list[Pack]:
     """The pack of the command's --from-checkpoint files, if there are any."""
     if not given["from_checkpoint"]:
         return []
-    from maskpack.convert.converting import Conversion, convert
-    from maskpack.resolve import open_backbone
-    from maskpack.session import pick_device
+    from maskpack.packing.convert.convert import Conversion, convert
+    from maskpack.runs.open import open_backbone
+    from maskpack.training.setup import pick_device
 
     device = pick_device(given["device"])
     conversion = Conversion(given["fit"], given["per"], given["distill"], device=device)
@@ -81,7 +81,7 @@ def checkpoints(given: dict[str, Any]) -> list[Pack]:
 
 def _taught(given: dict[str, Any]) -> dict[str | None, Taught]:
     """What --task, --data and the picture options say: by task name, None for all others."""
-    from maskpack.convert.taught import taught_by_name
+    from maskpack.packing.convert.taught import taught_by_name
 
     tasks, data = (dict(_pair(text) for text in given[key] or []) for key in ("task", "data"))
     size, mode = given["img_size"], given["train_crop_mode"]

@@ -20,10 +20,10 @@ from maskpack.cli.app import (
     stderr,
     verbosity,
 )
-from maskpack.errors import OptionError, UnknownName
+from maskpack.common.errors import OptionError, UnknownName
 
 if TYPE_CHECKING:
-    from maskpack.fetching.published import Published
+    from maskpack.datasets.counts import Published
 
 REGISTRY = "registry"  # its tasks come together
 
@@ -77,8 +77,8 @@ def fetch(
 
     Example: maskpack data fetch cubs flowers --to data
     """
-    from maskpack.fetching import BY_HAND, SOURCES
-    from maskpack.tasks.torchvision_tasks import ALIASES, TORCHVISION
+    from maskpack.datasets import BY_HAND, SOURCES
+    from maskpack.tasks.classes.torchvision_tasks import ALIASES, TORCHVISION
 
     keys = [ALIASES.get(name.lower(), name.lower()) for name in names]
     known = {*SOURCES, *BY_HAND, *TORCHVISION, REGISTRY}
@@ -94,16 +94,16 @@ def fetch(
 
 
 def _fetch(key: str, folder: Path, mirror: str | None) -> None:
-    from maskpack.fetching import BY_HAND, SOURCES, Downloads, fetch_task
+    from maskpack.datasets import BY_HAND, SOURCES, Downloads, fetch_task
 
     if key not in (REGISTRY, *SOURCES, *BY_HAND):
-        from maskpack.tasks.torchvision_tasks import torchvision_task
+        from maskpack.tasks.classes.torchvision_tasks import torchvision_task
 
         torchvision_task(key, key, folder, download=True)
         return
     with Downloads(stderr(), verbosity["quiet"]) as watch:
         if key == REGISTRY:
-            from maskpack.fetching.registry import fetch_registry
+            from maskpack.datasets.registry import fetch_registry
 
             fetch_registry(folder, watch)
         else:
@@ -127,8 +127,8 @@ def prepare_(
     """
     from functools import partial
 
-    from maskpack.fetching import Downloads
-    from maskpack.prepare import prepare
+    from maskpack.datasets import Downloads
+    from maskpack.datasets.prepare import prepare
 
     target = _folder(name) if to is None else to
     with Downloads(stderr(), verbosity["quiet"]) as watch:
@@ -139,19 +139,19 @@ def prepare_(
 
 
 def _folder(name: str) -> Path:
-    from maskpack.tasks.torchvision_tasks import cache_folder
+    from maskpack.tasks.classes.torchvision_tasks import cache_folder
 
     return cache_folder(name)
 
 
 def _rows() -> Iterator[dict[str, Any]]:
     """A row a data set: those that come with the package first."""
-    from maskpack.fetching.published import PUBLISHED, Published
-    from maskpack.fetching.registry import REGISTRY as SMALL
-    from maskpack.fetching.sources import BY_HAND
-    from maskpack.fetching.tasks import is_prepared
+    from maskpack.datasets.counts import PUBLISHED, Published
+    from maskpack.datasets.fetch import is_prepared
+    from maskpack.datasets.registry import REGISTRY as SMALL
+    from maskpack.datasets.sources import BY_HAND
     from maskpack.tasks import BUILTIN, TORCHVISION
-    from maskpack.tasks.imagenet_to_sketch import IMAGENET_TO_SKETCH
+    from maskpack.tasks.classes.imagenet_to_sketch import IMAGENET_TO_SKETCH
 
     for name in sorted(BUILTIN):
         yield _row(name, PUBLISHED[name], None, True, "comes with maskpack")

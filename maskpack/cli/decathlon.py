@@ -23,10 +23,10 @@ from maskpack.cli.app import (
     stderr,
     verbosity,
 )
-from maskpack.errors import OptionError
+from maskpack.common.errors import OptionError
 
 if TYPE_CHECKING:
-    from maskpack.packed import Pack
+    from maskpack.packs.contents import Pack
 
 
 @command("decathlon")
@@ -70,10 +70,10 @@ def decathlon(
     given = list(paths(sources))
     if output is not None and not output.parent.is_dir():
         raise OptionError(f"-o {output}: no folder {str(output.parent)!r}")
-    from maskpack.resolve import open_pack
-    from maskpack.score import Bases
-    from maskpack.session import pick_device
-    from maskpack.submission import submit
+    from maskpack.evaluation.decathlon_answers import submit
+    from maskpack.evaluation.task_row import Bases
+    from maskpack.runs.open import open_pack
+    from maskpack.training.setup import pick_device
 
     packs: list[Pack] = []
     for source in given:
@@ -103,12 +103,12 @@ def decathlon(
 
 def _of_suite(path: Path, method: str | None, seed: int | None) -> list[Pack]:
     """The finished tasks of a method in a suite's folder, its base among them."""
-    from maskpack.errors import RunError
-    from maskpack.resolve import open_pack
-    from maskpack.suites.entries import BASE
+    from maskpack.common.errors import RunError
+    from maskpack.runs.open import open_pack
+    from maskpack.suites.definition import BASE
     from maskpack.suites.folder import SuiteFolder
     from maskpack.suites.plan import every_cell
-    from maskpack.suites.reading import read_suite
+    from maskpack.suites.read import read_suite
 
     folder = SuiteFolder(path)
     suite = read_suite(folder.kept)

@@ -24,11 +24,11 @@ from maskpack.cli.app import (
     task_options,
     verbosity,
 )
-from maskpack.errors import OptionError, UnknownName
+from maskpack.common.errors import OptionError, UnknownName
 
 if TYPE_CHECKING:
-    from maskpack.packed import Pack
-    from maskpack.score import Bases
+    from maskpack.evaluation.task_row import Bases
+    from maskpack.packs.contents import Pack
 
 
 @command("eval")
@@ -102,10 +102,10 @@ def eval_command(
     """
     format = one_format(format, json=json, csv=csv, md=md)
     _check_pictures(image, {"--output": output, "--img-size": img_size}, save_images, images_count)
-    from maskpack.accounting import find_scope
-    from maskpack.resolve import open_pack
-    from maskpack.score import IMAGES, Bases, options_learnt, score_task
-    from maskpack.session import pick_device
+    from maskpack.evaluation.task_row import IMAGES, Bases, options_learnt, score_task
+    from maskpack.reports.paper_sizes import find_scope
+    from maskpack.runs.open import open_pack
+    from maskpack.training.setup import pick_device
 
     find_scope(scope)
     chosen = task_options(task_set, style, features)
@@ -185,7 +185,7 @@ def _one_picture(
     **more: Any,
 ) -> None:
     """One picture through one task: to a file or stdout, or its classes as a table."""
-    from maskpack.applying import (
+    from maskpack.evaluation.one_picture import (
         apply_image,
         check_output,
         classify_image,

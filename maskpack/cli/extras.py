@@ -20,7 +20,7 @@ def demo(
 
     Example: maskpack demo -o /tmp/demo
     """
-    from maskpack.demo import run_demo
+    from maskpack.cli.demo import run_demo
 
     run_demo(output, call)
 
@@ -33,9 +33,9 @@ def env(json: Json = False) -> None:
     """
     import torch
 
-    from maskpack.runs import environment
-    from maskpack.tables import print_json, print_rows
-    from maskpack.tasks.torchvision_tasks import cache_folder
+    from maskpack.reports.tables import print_json, print_rows
+    from maskpack.runs.folder import environment
+    from maskpack.tasks.classes.torchvision_tasks import cache_folder
 
     folders = {
         "weights": str(Path(torch.hub.get_dir()) / "checkpoints"),

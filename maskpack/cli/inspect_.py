@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from maskpack.cli.app import Format, Json, command, one_format, paths, print_as, stderr, verbosity
-from maskpack.errors import MaskpackError
+from maskpack.common.errors import MaskpackError
 
 
 @command("inspect")
@@ -40,9 +40,9 @@ def inspect(
     Example: maskpack inspect zoo.safetensors --json
     """
     format = one_format(format, json=json)
-    from maskpack.accounting import account, find_scope
-    from maskpack.packfile import read
-    from maskpack.report import by_task, describe
+    from maskpack.packs.file import read
+    from maskpack.reports.describe import by_task, describe
+    from maskpack.reports.paper_sizes import account, find_scope
 
     if scope is not None:
         find_scope(scope)
@@ -72,7 +72,7 @@ def inspect(
 
 def _accounted(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Title and rows of what `accounting.account` found."""
-    from maskpack.accounting import account_rows
+    from maskpack.reports.paper_sizes import account_rows
 
     way = f"in {about['paper']}" if about["paper"] else "on disk"
     title = f"{about['file']}: {about['headline']} for {about['tasks']} tasks, counted as {way}"
@@ -81,7 +81,7 @@ def _accounted(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]
 
 def _inspected(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Titles and rows of what `report.describe` found."""
-    from maskpack.report import coefficient_rows
+    from maskpack.reports.describe import coefficient_rows
 
     base = about["backbone"]
     summary = {

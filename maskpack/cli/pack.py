@@ -34,11 +34,11 @@ from maskpack.cli.smaller import (
     made_smaller,
     show_tables,
 )
-from maskpack.errors import MaskpackError
+from maskpack.common.errors import MaskpackError
 
 if TYPE_CHECKING:
-    from maskpack.choose import Choice
-    from maskpack.packed import Pack
+    from maskpack.packing.smaller.choose import Choice
+    from maskpack.packs.contents import Pack
 
 
 @command("pack")
@@ -96,9 +96,9 @@ def pack_command(
     check_options(locals(), scored=asked(locals()))
     if output.exists() and not (append or force):
         raise MaskpackError(f"{output} exists; --append adds to it, --force replaces it")
-    from maskpack import packfile
-    from maskpack.report import describe
-    from maskpack.resolve import merge, open_source, recoded
+    from maskpack.packs import file as packfile
+    from maskpack.reports.describe import describe
+    from maskpack.runs.open import merge, open_source, recoded
 
     packs = [open_source(source) for source in paths(sources or [])]
     packs += checkpoints(locals())
@@ -121,7 +121,7 @@ def pack_command(
     packfile.write(output, merged)
     written = packfile.read(output)
     if json:
-        from maskpack.tables import print_json
+        from maskpack.reports.tables import print_json
 
         tables = {choice.name: choice.table() for choice in choices}
         print_json(describe(written) | ({"choices": tables} if tables else {}))
@@ -135,7 +135,7 @@ def pack_command(
 
 
 def _without(pack: Pack, names: set[str]) -> Pack:
-    from maskpack.packed import Pack
+    from maskpack.packs.contents import Pack
 
     kept = {name: task for name, task in pack.tasks.items() if name not in names}
     return Pack(pack.backbone, kept, pack.path)

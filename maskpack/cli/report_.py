@@ -43,12 +43,12 @@ def report(
 
     Example: maskpack report runs/* zoo.safetensors -o report.html
     """
-    from maskpack.files import write_text
-    from maskpack.render import FORMATS, rendered
-    from maskpack.render.plots import PLOT_FORMATS, write_plots
-    from maskpack.reporting import format_of, opened
-    from maskpack.strips import read_strips
-    from maskpack.summary import summarize
+    from maskpack.common.files import write_text
+    from maskpack.reports.render import FORMATS, rendered
+    from maskpack.reports.render.plots import PLOT_FORMATS, write_plots
+    from maskpack.reports.report_file import format_of, opened
+    from maskpack.reports.strips import read_strips
+    from maskpack.reports.summary import summarize
 
     if output is None and plots is None:
         raise typer.BadParameter("say where to write: -o report.html, or --plots DIR")

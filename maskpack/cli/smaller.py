@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskpack.cli.app import stderr, verbosity
-from maskpack.errors import OptionError, UnknownName
+from maskpack.common.errors import OptionError, UnknownName
 
 if TYPE_CHECKING:
-    from maskpack.choose import Choice
-    from maskpack.packed import Pack
+    from maskpack.packing.smaller.choose import Choice
+    from maskpack.packs.contents import Pack
 
 PANEL = "Fewer bytes, at some loss"
 DTYPES = ("head_dtype", "norm_dtype", "coefficient_dtype", "weight_dtype")
@@ -62,13 +62,13 @@ def made_smaller(
 
     The file will hold the tasks of `beside` too, as they are.
     """
-    from maskpack.budget import Limits, parse_size
-    from maskpack.choose import choose
-    from maskpack.progress import Measuring
-    from maskpack.score import Bases
-    from maskpack.session import pick_device
-    from maskpack.shrink import Storage
-    from maskpack.storing import stored_and_scored
+    from maskpack.cli.progress import Measuring
+    from maskpack.evaluation.task_row import Bases
+    from maskpack.packing.smaller.choose import choose
+    from maskpack.packing.smaller.kinds import Storage
+    from maskpack.packing.smaller.limits import Limits, parse_size
+    from maskpack.packing.smaller.rescore import stored_and_scored
+    from maskpack.training.setup import pick_device
 
     try:
         storage = Storage(*(given[key] for key in DTYPES))
@@ -104,7 +104,7 @@ def made_smaller(
 
 def show_tables(choices: list[Choice]) -> None:
     """What was measured of every task, on stderr."""
-    from maskpack.tables import draw_rows
+    from maskpack.reports.tables import draw_rows
 
     for choice in choices:
         draw_rows(f"{choice.name}: ways to store it", choice.table())

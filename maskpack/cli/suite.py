@@ -96,9 +96,9 @@ def suite(
     """
     format = one_format(format, json=json, csv=csv, md=md)
     from maskpack.suites.first import beginning_with
-    from maskpack.suites.reading import on_backbone
-    from maskpack.suites.running import open_suite
-    from maskpack.suites.written import check_file
+    from maskpack.suites.read import on_backbone
+    from maskpack.suites.run import open_suite
+    from maskpack.suites.tables.write import check_file
 
     if source is None:
         _list(format)
@@ -120,7 +120,7 @@ def suite(
         "seeds": None if seeds is None else whole_numbers("--seeds", seeds),
         "trust_code": trust_code,
     }
-    from maskpack.suites.running import check_suite, plan_rows, planned, run_suite, suite_results
+    from maskpack.suites.run import check_suite, plan_rows, planned, run_suite, suite_results
 
     if finished:
         found = suite_results(output, chosen, against=against)
@@ -133,8 +133,8 @@ def suite(
         rows = plan_rows(folder, planned_cells)
         print_as(format, rows, [("cells", rows)])
         return
-    from maskpack.suites.watching import Cells
-    from maskpack.train import Stopped
+    from maskpack.cli.suite_progress import Cells
+    from maskpack.training.trainer import Stopped
 
     done = sum(folder.result(cell) is not None for cell in planned_cells)
     watcher = Cells(stderr(), len(planned_cells), done, verbosity["quiet"])
@@ -168,8 +168,8 @@ def suite(
 
 
 def _show(found: dict[str, Any], format: str | None, layers: bool, report: Path | None) -> None:
-    from maskpack.suites.protocol import TEST
-    from maskpack.suites.written import shown_tables, write_tables
+    from maskpack.suites.tables.protocol import TEST
+    from maskpack.suites.tables.write import shown_tables, write_tables
 
     for note in found["notes"]:
         if TEST in note:
@@ -184,7 +184,7 @@ def _show(found: dict[str, Any], format: str | None, layers: bool, report: Path 
 
 def _list(format: str | None) -> None:
     from maskpack.suites import builtin_suites
-    from maskpack.suites.reading import read_suite
+    from maskpack.suites.read import read_suite
 
     suites = [read_suite(name) for name in builtin_suites()]
     rows = [

@@ -25,7 +25,7 @@ from maskpack.cli.app import (
 from maskpack.methods import TRAINED
 
 if TYPE_CHECKING:
-    from maskpack.session import Options, Session
+    from maskpack.training.setup import Options, Session
 
 ANEW = ("output", "resume", "json", "dry_run", "workers", "device")  # not the run's to know
 
@@ -216,15 +216,15 @@ def train_mask(
     """
     given = dict(locals())
     run_path, options = _options(given)
-    from maskpack.learn import learn
-    from maskpack.session import open_session
+    from maskpack.training.setup import open_session
+    from maskpack.training.train_run import learn
 
     session = open_session(options)
     if dry_run:
         _print_plan(session, json)
         return
-    from maskpack.progress import Watcher
-    from maskpack.train import Stopped
+    from maskpack.cli.progress import Watcher
+    from maskpack.training.trainer import Stopped
 
     watcher = Watcher(
         stderr(), session.recipe.epochs, session.task.metric, quiet=verbosity["quiet"]
@@ -242,7 +242,7 @@ def train_mask(
             watcher.say(f"stopped; continue with: maskpack train-mask --resume -o {where}")
             raise SystemExit(128 + stopped[0]) from None
     if json:
-        from maskpack.tables import print_json
+        from maskpack.reports.tables import print_json
 
         print_json({"run": str(run.path), "seconds": run.seconds(), **(run.result or {})})
     else:
@@ -257,9 +257,9 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
     missing = [f"--{key}" for key in ("backbone", "task") if given[key] is None]
     if missing and not (len(missing) == 2 and given["resume"] and given["output"]):
         raise typer.BadParameter(f"{' and '.join(missing)} missing (or --resume -o RUN)")
-    from maskpack.recipes import with_recipe
-    from maskpack.runs import Run
-    from maskpack.session import Options
+    from maskpack.runs.folder import Run
+    from maskpack.training.named_recipes import with_recipe
+    from maskpack.training.setup import Options
 
     output: Path | None = given["output"]
     workers = given["workers"]
@@ -316,10 +316,10 @@ def _options(given: dict[str, Any]) -> tuple[Path, Options]:
 def _print_plan(session: Session, as_json: bool) -> None:
     import math
 
-    from maskpack.packed import Pack
-    from maskpack.packing import info_of, pack_task
-    from maskpack.report import size_rows
-    from maskpack.tables import print_json, print_rows
+    from maskpack.networks.serialize import info_of, pack_task
+    from maskpack.packs.contents import Pack
+    from maskpack.reports.describe import size_rows
+    from maskpack.reports.tables import print_json, print_rows
 
     network = session.network
     packed = pack_task(network, session.options.name or session.options.task, session.info({}))

@@ -8,9 +8,9 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from maskpack.errors import OptionError, UnknownName
-from maskpack.importing import current_folder
-from maskpack.options import converted
+from maskpack.common.errors import OptionError, UnknownName
+from maskpack.common.options import converted
+from maskpack.common.user_code import current_folder
 
 if TYPE_CHECKING:
     from maskpack.methods.base import Method
@@ -26,12 +26,12 @@ METHODS = {  # name -> module:class, imported when used: tables and help need no
     "residual-blocks": "maskpack.methods.baselines:ResidualBlocks",
     "tall": "maskpack.methods.tall:Tall",
     "lora": "maskpack.methods.lora:LoRA",
-    "ewc": "maskpack.methods.ewc:EWC",
-    "mas": "maskpack.methods.mas:MAS",
-    "lwf": "maskpack.methods.lwf:LwF",
-    "lwm": "maskpack.methods.lwm:LwM",
-    "packnet": "maskpack.methods.packnet:PackNet",
-    "cpg": "maskpack.methods.cpg:CPG",
+    "ewc": "maskpack.methods.sequences.ewc:EWC",
+    "mas": "maskpack.methods.sequences.mas:MAS",
+    "lwf": "maskpack.methods.sequences.lwf:LwF",
+    "lwm": "maskpack.methods.sequences.lwm:LwM",
+    "packnet": "maskpack.methods.sequences.packnet:PackNet",
+    "cpg": "maskpack.methods.sequences.cpg:CPG",
 }
 FITTED = ("tall",)  # made of fine-tuned networks by `pack --from-checkpoint`, never trained
 TRAINED = tuple(name for name in METHODS if name not in FITTED)

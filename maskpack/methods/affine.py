@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from maskpack.binarize import straight_through
-from maskpack.errors import OptionError
-from maskpack.layers import Layer
+from maskpack.backbones.layers import Layer
+from maskpack.common.errors import OptionError
+from maskpack.common.options import check_choice
 from maskpack.methods.base import Field, Mask, Method, Params, Recipe, nearest
-from maskpack.options import check_choice
+from maskpack.methods.straight_through import straight_through
 
 LEARNED = "learned"
 AUTO = "auto"

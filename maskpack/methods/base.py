@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
-from maskpack.errors import OptionError
-from maskpack.layers import Layer
-from maskpack.widening import Widen
+from maskpack.backbones.layers import Layer
+from maskpack.backbones.widening import Widen
+from maskpack.common.errors import OptionError
 
 Params = Mapping[str, Tensor]  # trainables of one weight, by name
 Mask = Mapping[str, Tensor]  # what the file keeps for one weight, by name

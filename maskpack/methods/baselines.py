@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch import Generator, Tensor
 
-from maskpack.layers import Layer
+from maskpack.backbones.layers import Layer
+from maskpack.common.options import check_choice
 from maskpack.methods.base import (
     Field,
     Mask,
@@ -17,7 +18,6 @@ from maskpack.methods.base import (
     Recipe,
     find_part,
 )
-from maskpack.options import check_choice
 
 
 class _Unmasked(Method):

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from maskpack.binarize import sigmoid_gradient, straight_through
-from maskpack.layers import Layer
+from maskpack.backbones.layers import Layer
+from maskpack.common.options import check_choice, check_positive
 from maskpack.methods.base import (
     Field,
     Mask,
@@ -19,7 +19,7 @@ from maskpack.methods.base import (
     Recipe,
     nearest,
 )
-from maskpack.options import check_choice, check_positive
+from maskpack.methods.straight_through import sigmoid_gradient, straight_through
 
 LEVELS = 510  # a u8 coefficient q stands for q / 510, so 0 ... 255 spans [0, 0.5]
 

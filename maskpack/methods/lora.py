@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from maskpack.binarize import straight_through
-from maskpack.errors import OptionError
-from maskpack.layers import Layer
+from maskpack.backbones.layers import Layer
+from maskpack.common.errors import OptionError
+from maskpack.common.options import check_choice, check_positive
 from maskpack.methods.base import Field, Mask, Method, Params, Recipe
-from maskpack.options import check_choice, check_positive
+from maskpack.methods.straight_through import straight_through
 
 A, B = "lora_A", "lora_B"  # peft's names
 CONVOLUTIONS = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}  # by dimensions of their weight

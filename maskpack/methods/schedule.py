@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from maskpack.errors import OptionError
+from maskpack.common.errors import OptionError
 
 if TYPE_CHECKING:
     from maskpack.methods.base import Recipe

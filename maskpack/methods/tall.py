@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from maskpack.errors import OptionError
-from maskpack.layers import Layer
+from maskpack.backbones.layers import Layer
+from maskpack.common.errors import OptionError
 from maskpack.methods.base import Field, Mask, Method, Params
 
 

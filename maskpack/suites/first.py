@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-from maskpack.errors import OptionError, UnknownName
-from maskpack.suites.entries import Suite
-from maskpack.suites.reading import parse_suite, says
+from maskpack.common.errors import OptionError, UnknownName
+from maskpack.suites.definition import Suite
+from maskpack.suites.read import parse_suite, says
 
 _FIRST = re.compile(r"^first[ \t]*=.*(?:\n|\Z)", re.MULTILINE)
 

@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskpack.errors import RunError
-from maskpack.files import write_text
-from maskpack.suites.entries import Suite
+from maskpack.common.errors import RunError
+from maskpack.common.files import write_text
+from maskpack.suites.definition import Suite
 from maskpack.suites.plan import Cell
-from maskpack.suites.reading import parse_suite
+from maskpack.suites.read import parse_suite
 
 MEASURED = "measured.json"
 WORDS = ("title", "about", "paper", "published", "score", "seeds")  # keys that change no training

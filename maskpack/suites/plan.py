@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskpack.errors import UnknownName
-from maskpack.suites.entries import ALL, BASE, Suite
+from maskpack.common.errors import UnknownName
+from maskpack.suites.definition import ALL, BASE, Suite
 
 
 @dataclass(frozen=True)

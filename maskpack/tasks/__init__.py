@@ -7,18 +7,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from maskpack.errors import DataError, MaskpackError, OptionError, UnknownName
+from maskpack.common.errors import DataError, MaskpackError, OptionError, UnknownName
 from maskpack.tasks.base import SPLITS, Classification, LabelledImages, Task
-from maskpack.tasks.builtin import BUILTIN, builtin_task
-from maskpack.tasks.decathlon import DECATHLON, decathlon_task
-from maskpack.tasks.dense import Dense
-from maskpack.tasks.image_folder import is_folder_task, open_folder
-from maskpack.tasks.image_to_image import IMAGE_TO_IMAGE, KINDS
-from maskpack.tasks.imagenet_to_sketch import IMAGENET_TO_SKETCH, imagenet_to_sketch_task
-from maskpack.tasks.mask_folder import is_mask_folder, mask_folder_task
-from maskpack.tasks.split_cifar100 import PREFIX, SPLIT_CIFAR100, split_cifar100_task
+from maskpack.tasks.classes.builtin import BUILTIN, builtin_task
+from maskpack.tasks.classes.decathlon import DECATHLON, decathlon_task
+from maskpack.tasks.classes.image_folder import is_folder_task, open_folder
+from maskpack.tasks.classes.imagenet_to_sketch import IMAGENET_TO_SKETCH, imagenet_to_sketch_task
+from maskpack.tasks.classes.split_cifar100 import PREFIX, SPLIT_CIFAR100, split_cifar100_task
+from maskpack.tasks.classes.torchvision_tasks import ALIASES, TORCHVISION, torchvision_task
+from maskpack.tasks.dense import IMAGE_TO_IMAGE, KINDS
+from maskpack.tasks.dense.base import Dense
+from maskpack.tasks.dense.mask_folder import is_mask_folder, mask_folder_task
 from maskpack.tasks.splits import Subset, carve_validation
-from maskpack.tasks.torchvision_tasks import ALIASES, TORCHVISION, torchvision_task
 
 __all__ = [
     "BUILTIN",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from maskpack.errors import DataError
-from maskpack.preprocess import Augment, Preprocess, eval_transform, train_transform
+from maskpack.common.errors import DataError
+from maskpack.common.preprocess import Augment, Preprocess
+from maskpack.tasks.transforms import eval_transform, train_transform
 
 if TYPE_CHECKING:
     from PIL.Image import Image

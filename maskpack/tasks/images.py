@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from maskpack.errors import DataError
+from maskpack.common.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from maskpack.answers import Answers
-from maskpack.errors import OptionError
-from maskpack.preprocess import Augment, Preprocess
+from maskpack.common.errors import OptionError
+from maskpack.common.preprocess import Augment, Preprocess
+from maskpack.tasks.answers import Answers
 from maskpack.tasks.base import Classification, LabelledImages, Task, Transform
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from maskpack.errors import DataError, OptionError
+from maskpack.common.errors import DataError, OptionError
 from maskpack.tasks.base import LabelledImages, Transform
 
 

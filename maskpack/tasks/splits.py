@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from maskpack.errors import OptionError
+from maskpack.common.errors import OptionError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

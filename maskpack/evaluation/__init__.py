@@ -1,0 +1,1 @@
+"""`eval`: a task rebuilt from its bits and measured; one picture put through it."""

@@ -1,0 +1,1 @@
+"""Methods that learn task after task in one network."""

@@ -1,0 +1,1 @@
+"""`pack`: runs, packs and fine-tuned networks become one file."""

@@ -1,0 +1,1 @@
+"""`inspect` and `report`: what packs say, as rows, statistics, tables and one page."""

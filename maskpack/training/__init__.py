@@ -1,0 +1,1 @@
+"""`train-mask`: options, what they open, the one loop, a run."""
