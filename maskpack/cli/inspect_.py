@@ -71,7 +71,7 @@ def inspect(
 
 
 def _accounted(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Title and rows of what `accounting.account` found."""
+    """Title and rows of what `paper_sizes.account` found."""
     from maskpack.reports.paper_sizes import account_rows
 
     way = f"in {about['paper']}" if about["paper"] else "on disk"
@@ -80,7 +80,7 @@ def _accounted(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]
 
 
 def _inspected(about: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Titles and rows of what `report.describe` found."""
+    """Titles and rows of what `describe.describe` found."""
     from maskpack.reports.describe import coefficient_rows
 
     base = about["backbone"]

@@ -37,7 +37,7 @@ IMAGES = 16  # pictures of a task that are saved where nothing else is said
 class Bases:
     """Backbones by name and fingerprint, each opened once for all the tasks that share it.
 
-    `backbone`, `weights` and `trust_code` are as in `resolve.open_base`.
+    `backbone`, `weights` and `trust_code` are as in `runs.open.open_base`.
     """
 
     backbone: str | None = None

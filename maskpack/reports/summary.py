@@ -30,7 +30,7 @@ def summarize(packs: Iterable[Pack], pictures: Sequence[Row] = ()) -> dict[str, 
       value is better, the labels of its tasks by size, of those on the Pareto `front` of bytes
       against score, of the `best`, and of the `smallest` whose score lies within the best one's
       interval.
-    - `similarity`: by backbone, for all its tasks with masks, matrices of `report.compare`.
+    - `similarity`: by backbone, for all its tasks with masks, matrices of `describe.compare`.
     - `pictures`: what was given, rows of `strips.read_strips`.
 
     A pack's values are looked at as it comes and let go; only masks are kept for comparison.
@@ -152,7 +152,7 @@ def _number(value: object) -> float | None:
 
 
 def layers_of(task: PackedTask, rows: Sequence[Row]) -> list[Row]:
-    """`report`'s rows of a task's layers, with the mean of each coefficient.
+    """`describe`'s rows of a task's layers, with the mean of each coefficient.
 
     `scaled` is KSM's share of bits that are 0 and have a coefficient other than 0: the weights it
     scales and does not remove.
@@ -286,7 +286,7 @@ def pareto_front(points: Sequence[tuple[float, float]], *, lower: bool = False) 
 
 
 def _similarity(backbone: BackboneInfo, tasks: Mapping[str, PackedTask]) -> Row:
-    """Matrices of `report.compare`, rows and columns in the order of `tasks`."""
+    """Matrices of `describe.compare`, rows and columns in the order of `tasks`."""
     named = {label: dataclasses.replace(task, name=label) for label, task in tasks.items()}
     rows = report.similarity_rows(Pack(backbone, named))
     return {

@@ -1,27 +1,19 @@
 """A suite: a named list of tasks, methods and seeds on one base, run as one thing.
 
 A suite is data, a small TOML file (docs/suites.md); the *.toml beside this file come with the
-package. From file to tables, a room each:
+package. From file to tables, a file each:
 
-    entries    what a suite says                                         no torch
-    reading    the file -> a Suite, every key and value checked          no torch
-    plan       a Suite -> its cells: one training each, and what it starts from
-    folder     what stands in the output folder, and whether this suite may go on in it
-    opening    a cell -> pictures, backbone, options, all opened
-    training   cells trained in this process or in several
-    measuring  finished cells -> packs, sizes, scores measured again
-    answering  finished cells -> what their networks answer to each test picture
-    rows       what is on disk -> rows of tables                         no torch
-    gathered   answers and options of finished cells, for               no torch
-    paired       McNemar's test between methods
-    protocol     how methods were trained, side by side
-    scopes     bytes of a method as each paper counts them               no torch
-    bylayer    ones, zeros, scales and coefficients of packs             no torch
-    spent      seconds                                                   no torch
-    tidy       all tables -> one long one                                no torch
-    written    tables -> files, and what is printed of them              no torch
-    watching   what a person sees meanwhile
-    running    all of it
+    definition  what a suite says                                         no torch
+    read        the file -> a Suite, every key and value checked          no torch
+    first       the suite with another task first                         no torch
+    plan        a Suite -> its cells: one training each, and what it starts from
+    folder      what stands in the output folder, and whether this suite may go on in it
+    open        a cell -> pictures, backbone, options, all opened
+    train       cells trained in this process or in several
+    measure     finished cells -> packs, sizes, scores measured again
+    answer      finished cells -> what their networks answer to each test picture
+    run         all of it
+    tables/     what is on disk -> rows of tables, files, a page
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A pickle is a program. Its opcodes are listed first, without running any; one that is not among
 those torch.save writes, or a global outside a short list, refuses the file. What is left is
-unpickled by `bags`.
+unpickled by `stand_ins`.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class _Counted:
 def network_parts(pack: Pack) -> dict[str, int]:
     """Of a run that is a whole network, the bytes that not every scope counts; and the backbone's.
 
-    They stand beside "raw", all of its bytes, in what `measuring` writes.
+    They stand beside "raw", all of its bytes, in what `suites.measure` writes.
     """
     task = pack.task()
     tables = [task.streams[key].table for key in SHARED if key in task.streams]
@@ -66,8 +66,8 @@ def scope_rows(
     """A row for each method and scope, from its packs, or from the sizes of its whole networks.
 
     There are several packs where a sequence has grown, the narrowest first.
-    `sizes` are those of `measuring`, by method. `base` is the task of the base, where that is one
-    of the suite's.
+    `sizes` are those of `suites.measure`, by method. `base` is the task of the base, where that is
+    one of the suite's.
     """
     # only tasks that keep norms tell how many statistics the backbone has
     every = [pack for of in packs.values() for pack in of]
